@@ -1,0 +1,36 @@
+# mstpp_component(NAME SOURCES ... LIBRARIES ...): one folder of src/ as an object library
+# mstpp_NAME. The installed library mstpp is all of them together; tests link the few they need.
+set_property(GLOBAL PROPERTY MSTPP_COMPONENTS "")
+
+function(mstpp_compile_options target)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-missing-field-initializers>
+    $<$<AND:$<BOOL:${MSTPP_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>)
+endfunction()
+
+function(mstpp_component name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_library(mstpp_${name} OBJECT ${ARG_SOURCES})
+  mstpp_compile_options(mstpp_${name})
+  target_link_libraries(mstpp_${name} PUBLIC ${ARG_LIBRARIES})
+  set_property(GLOBAL APPEND PROPERTY MSTPP_COMPONENTS ${name})
+endfunction()
+
+# mstpp_test(NAME COMPONENTS ... [SOURCES ...] [LIBRARIES ...]): tests/NAME.cc by default.
+function(mstpp_test name)
+  cmake_parse_arguments(ARG "" "" "COMPONENTS;SOURCES;LIBRARIES" ${ARGN})
+  if(NOT ARG_SOURCES)
+    set(ARG_SOURCES ${name}.cc)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  mstpp_compile_options(${name})
+  foreach(component IN LISTS ARG_COMPONENTS)
+    target_link_libraries(${name} PRIVATE mstpp_${component})
+  endforeach()
+  target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE
+    MSTPP_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" MSTPP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
+endfunction()

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace mstpp {
+
+enum class Precision { kFP32, kTF32, kFP16, kBF16, kINT8 };
+enum class Scaling { kFromWeights, kMinMax, kUnit, kNone };
+enum class Padding { kReflect, kZero };
+enum class Ensemble { kNone, kMean, kMedian };
+
+// Names as on the command line; Parse* throw Error (kInvalidArgument) naming the choices.
+const char* ToString(Precision);
+const char* ToString(Scaling);
+const char* ToString(Padding);
+const char* ToString(Ensemble);
+Precision ParsePrecision(const std::string&);
+Scaling ParseScaling(const std::string&);
+Padding ParsePadding(const std::string&);
+Ensemble ParseEnsemble(const std::string&);
+
+// Everything an Engine can be told.
+struct Options {
+  // "auto" (the fastest usable backend), or one by name: "reference", "cpu", "cuda", "cuda:1",
+  // "onnxruntime", "tensorrt". A named backend that cannot run is an error, never replaced.
+  std::string device = "auto";
+  // FP32 unless given. A precision that the backend lacks is an error.
+  Precision precision = Precision::kFP32;
+  int threads = 0;  // CPU threads; 0 = all the process may use
+  // How inputs are padded to multiples of Config::padding_multiple(), on the right and bottom.
+  Padding padding = Padding::kReflect;
+  // Pictures only (Run(Image)); tensors are taken as they are.
+  Scaling scaling = Scaling::kFromWeights;
+  Ensemble ensemble = Ensemble::kNone;  // the official 8 flips and transposes
+  bool clip = true;                     // cubes of pictures to [0, 1], as the official code does
+};
+
+}  // namespace mstpp
