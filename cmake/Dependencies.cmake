@@ -1,4 +1,6 @@
-# Debian and Ubuntu packages; `./dev` installs them.
+# Debian and Ubuntu packages; `./dev` installs them. What libmstpp links is named three times, each
+# time in another language: here, in mstppConfig.cmake.in (for programs that link the static
+# library) and in MSTPP_PKG_CONFIG_MODULES (for mstpp.pc). The install test holds them together.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(TBB REQUIRED)
@@ -13,3 +15,6 @@ pkg_check_modules(LCMS REQUIRED IMPORTED_TARGET lcms2)
 pkg_check_modules(TURBOJPEG REQUIRED IMPORTED_TARGET libturbojpeg)
 pkg_check_modules(SPNG REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(EXIF REQUIRED IMPORTED_TARGET libexif)
+
+set(MSTPP_PKG_CONFIG_MODULES
+  tbb libtiff-4 hdf5 libhwy fmt libzip lcms2 libturbojpeg spng libexif)

@@ -1,4 +1,4 @@
-# mstpp_component(NAME SOURCES ... LIBRARIES ...): one folder of src/ as an object library
+# mstpp_component(NAME LIBRARIES ...): the .cc files of one folder of src/ as an object library
 # mstpp_NAME. The installed library mstpp is all of them together; tests link the few they need.
 set_property(GLOBAL PROPERTY MSTPP_COMPONENTS "")
 
@@ -11,8 +11,12 @@ function(mstpp_compile_options target)
 endfunction()
 
 function(mstpp_component name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
-  add_library(mstpp_${name} OBJECT ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "" "" "LIBRARIES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS *.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(mstpp_${name} OBJECT ${sources})
   mstpp_compile_options(mstpp_${name})
   target_link_libraries(mstpp_${name} PUBLIC ${ARG_LIBRARIES})
   set_property(GLOBAL APPEND PROPERTY MSTPP_COMPONENTS ${name})
