@@ -38,3 +38,13 @@ function(mstpp_test name)
     MSTPP_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" MSTPP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
 endfunction()
+
+# mstpp_fuzzer(NAME COMPONENTS ... [LIBRARIES ...]): tests/fuzz/NAME.cc, run by `./dev fuzz NAME`.
+function(mstpp_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "COMPONENTS;LIBRARIES" ${ARGN})
+  add_executable(${name} ${name}.cc)
+  mstpp_compile_options(${name})
+  list(TRANSFORM ARG_COMPONENTS PREPEND mstpp_)
+  target_link_libraries(${name} PRIVATE ${ARG_COMPONENTS} ${ARG_LIBRARIES})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
