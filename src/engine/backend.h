@@ -38,6 +38,7 @@ struct BackendEntry {
   // Usable on this machine or not and why; `index` is N of "cuda:N".
   BackendStatus (*query)(int index);
   std::unique_ptr<Backend> (*create)(const Model& model, const Options& options, int index);
+  bool takes_index = false;  // may be named "cuda:1"
 };
 
 }  // namespace mstpp
