@@ -33,10 +33,10 @@ using MutableTensorView = BasicTensorView<float>;
 
 // One backend as seen from here: usable, or why not and what would help.
 struct BackendStatus {
-  std::string name;      // "cpu"
+  std::string name;  // "cpu"
   bool usable = false;
-  std::string detail;    // usable: what it runs on; else: exactly why not
-  std::string remedy;    // empty if usable
+  std::string detail;  // usable: what it runs on; else: exactly why not
+  std::string remedy;  // empty if usable
   std::vector<Precision> precisions;
 };
 std::vector<BackendStatus> QueryBackends();

@@ -14,10 +14,10 @@ struct Network;  // internal: src/model/network.h
 // The shape of a network of the MST++ family. The published one is the default.
 struct Config {
   int in_channels = 3;
-  int bands = 31;                     // output bands, and features at full resolution
-  int stages = 3;                     // single-stage transformers in a row: `body.*`
-  std::vector<int> blocks{1, 1, 1};   // attention blocks a level, full resolution first, the
-                                      // bottleneck last; so the U has blocks.size() - 1 levels
+  int bands = 31;                    // output bands, and features at full resolution
+  int stages = 3;                    // single-stage transformers in a row: `body.*`
+  std::vector<int> blocks{1, 1, 1};  // attention blocks a level, full resolution first, the
+                                     // bottleneck last; so the U has blocks.size() - 1 levels
   int levels() const { return static_cast<int>(blocks.size()) - 1; }
   int channels(int level) const { return bands << level; }
   // Inputs are padded to multiples of this (8 in the published code).
@@ -52,10 +52,10 @@ class Model {
   static Model Random(const Config& config, uint64_t seed);
 
   const Config& config() const;
-  const std::string& name() const;          // from the metadata, else the file's stem
+  const std::string& name() const;            // from the metadata, else the file's stem
   const std::string& weights_sha256() const;  // of the file; of the tensors for drawn weights
   const std::vector<double>& wavelengths_nm() const;  // empty if unknown
-  const std::string& scaling() const;       // "minmax", "unit" or "none": what the training used
+  const std::string& scaling() const;  // "minmax", "unit" or "none": what the training used
   const std::map<std::string, std::string>& metadata() const;  // as the file gives it
   int64_t parameters() const;
   Macs CountMacs(int64_t height, int64_t width) const;  // padded to padding_multiple() first

@@ -22,9 +22,8 @@ constexpr Names<Scaling, 4> kScalings{{{Scaling::kFromWeights, "weights"},
                                        {Scaling::kUnit, "unit"},
                                        {Scaling::kNone, "none"}}};
 constexpr Names<Padding, 2> kPaddings{{{Padding::kReflect, "reflect"}, {Padding::kZero, "zero"}}};
-constexpr Names<Ensemble, 3> kEnsembles{{{Ensemble::kNone, "none"},
-                                         {Ensemble::kMean, "mean"},
-                                         {Ensemble::kMedian, "median"}}};
+constexpr Names<Ensemble, 3> kEnsembles{
+    {{Ensemble::kNone, "none"}, {Ensemble::kMean, "mean"}, {Ensemble::kMedian, "median"}}};
 
 template <typename E, size_t N>
 const char* Name(const Names<E, N>& names, E value) {
@@ -41,8 +40,7 @@ E Parse(const Names<E, N>& names, const char* what, const std::string& text) {
     if (text == name) return v;
     choices += (choices.empty() ? "" : ", ") + std::string(name);
   }
-  throw Error(ErrorCode::kInvalidArgument, what,
-              "'" + text + "' is not one of " + choices);
+  throw Error(ErrorCode::kInvalidArgument, what, "'" + text + "' is not one of " + choices);
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "model/config.h"
+
 #include <fmt/format.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "model/config.h"
 #include "mstpp/error.h"
 #include "mstpp/model.h"
 

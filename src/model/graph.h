@@ -25,12 +25,12 @@ struct Value {
 
 struct Node {
   Op op;
-  std::string name;      // PyTorch module name; the weights are name + ".weight" and so on
-  int input = -1;        // index into Graph::values
-  int extra = -1;        // kConv3x3: residual, or -1; kUpsampleFuse: the skip
+  std::string name;  // PyTorch module name; the weights are name + ".weight" and so on
+  int input = -1;    // index into Graph::values
+  int extra = -1;    // kConv3x3: residual, or -1; kUpsampleFuse: the skip
   int output = -1;
-  std::string name2;     // kUpsampleFuse: the fusion's name; kFeedForward: unused
-  int heads = 0;         // kSpectralAttention
+  std::string name2;  // kUpsampleFuse: the fusion's name; kFeedForward: unused
+  int heads = 0;      // kSpectralAttention
 };
 
 struct Graph {

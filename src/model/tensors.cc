@@ -99,8 +99,9 @@ int CountIndices(const StateDict& tensors, const std::string& prefix) {
 
 [[noreturn]] void NotOfTheFamily(const std::string& file, const std::string& why) {
   throw Error(ErrorCode::kCorrupt, file,
-              why + "; these are not the weights of an MST++ network (expected the state dict "
-                    "names of the official code: conv_in.weight, body.0.embedding.weight, ...)");
+              why +
+                  "; these are not the weights of an MST++ network (expected the state dict "
+                  "names of the official code: conv_in.weight, body.0.embedding.weight, ...)");
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ void Accumulate(const double* in, int64_t ins, const float* weight, int64_t stri
                 int64_t outs) {
   for (int64_t o = 0; o < outs; ++o) {
     double sum = 0;
-    for (int64_t i = 0; i < ins; ++i) sum += static_cast<double>(weight[(o * ins + i) * stride]) * in[i];
+    for (int64_t i = 0; i < ins; ++i)
+      sum += static_cast<double>(weight[(o * ins + i) * stride]) * in[i];
     out[o] += sum;
   }
 }

@@ -75,8 +75,7 @@ class ReferenceBackend final : public Backend {
     const Graph& graph = network.graph;
     for (int64_t image = 0; image < input.n; ++image) {
       std::vector<Map> values(graph.values.size());
-      values[graph.input] =
-          PadInput(input, image, network.config.padding_multiple(), padding);
+      values[graph.input] = PadInput(input, image, network.config.padding_multiple(), padding);
       for (const Node& node : graph.nodes) {
         values[node.output] = RunNode(node, network.tensors, values);
         if (tap) HandOver(tap, node.name2.empty() ? node.name : node.name2, values[node.output]);
@@ -89,8 +88,8 @@ class ReferenceBackend final : public Backend {
   static void Crop(const Map& y, const MutableTensorView& output, int64_t image) {
     for (int64_t r = 0; r < output.h; ++r) {
       for (int64_t c = 0; c < output.w; ++c) {
-        float* pixel = output.data + image * output.stride_n + r * output.stride_h +
-                       c * output.stride_w;
+        float* pixel =
+            output.data + image * output.stride_n + r * output.stride_h + c * output.stride_w;
         for (int64_t k = 0; k < output.c; ++k) {
           pixel[k * output.stride_c] = static_cast<float>(y.at(r, c)[k]);
         }
