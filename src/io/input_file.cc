@@ -34,8 +34,7 @@ size_t InputFile::ReadSome(uint64_t offset, void* out, size_t bytes) const {
   auto* next = static_cast<uint8_t*>(out);
   size_t done = 0;
   while (done < bytes) {
-    const ssize_t got =
-        ::pread(fd_, next + done, bytes - done, static_cast<off_t>(offset + done));
+    const ssize_t got = ::pread(fd_, next + done, bytes - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw OsError(path_, fmt::format("cannot read at byte {}", offset + done), errno);
     if (got == 0) break;
@@ -48,8 +47,8 @@ void InputFile::ReadAt(uint64_t offset, void* out, size_t bytes) const {
   const size_t done = ReadSome(offset, out, bytes);
   if (done < bytes) {
     throw Error(ErrorCode::kCorrupt, path_,
-                fmt::format("ends at byte {}, {} bytes early; copy or make it again",
-                            offset + done, bytes - done));
+                fmt::format("ends at byte {}, {} bytes early; copy or make it again", offset + done,
+                            bytes - done));
   }
 }
 
