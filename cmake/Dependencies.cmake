@@ -5,11 +5,12 @@ find_package(TBB REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(TIFF REQUIRED)
+find_program(PROTOC protoc REQUIRED)
 
 # NAME=MODULE gives the target PkgConfig::NAME. Programs that link the static library look for the
 # same ones: mstppConfig.cmake.in reads this list, mstpp.pc the next.
 set(MSTPP_PKG_CONFIG_TARGETS HDF5=hdf5 HWY=libhwy FMT=fmt ZIP=libzip LCMS=lcms2
-    TURBOJPEG=libturbojpeg SPNG=spng EXIF=libexif)
+    TURBOJPEG=libturbojpeg SPNG=spng EXIF=libexif PROTOBUF=protobuf-lite)
 set(MSTPP_PKG_CONFIG_MODULES tbb libtiff-4)
 foreach(entry IN LISTS MSTPP_PKG_CONFIG_TARGETS)
   string(REPLACE "=" ";" entry ${entry})
