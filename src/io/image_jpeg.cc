@@ -123,7 +123,6 @@ DecodedImage ReadJpeg(const EncodedImage& file) {
   if (colors == TJCS_GRAY) ThrowGrey(file.name);
   if (colors == TJCS_CMYK || colors == TJCS_YCCK) ThrowCmyk(file.name);
   const ExifInfo exif = ParseExif(markers.exif);
-  ColorProfile profile = ProfileOf(file.name, markers, exif);
 
   const size_t row_bytes = size_t{3} * width;
   const auto rgb = std::make_unique_for_overwrite<uint8_t[]>(row_bytes * height);
@@ -132,7 +131,7 @@ DecodedImage ReadJpeg(const EncodedImage& file) {
                       TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS));
   Image image = MakeImage(file, width, height, 255);
   for (int y = 0; y < height; ++y) PutRow(rgb.get() + y * row_bytes, 3, y, &image);
-  return {std::move(image), std::move(profile), exif.orientation};
+  return {std::move(image), ProfileOf(file.name, markers, exif), exif.orientation};
 }
 
 }  // namespace mstpp

@@ -269,7 +269,6 @@ DecodedImage TiffReader::Read() {
   CheckKind();
   const uint64_t pixel_bits = uint64_t{bits_} * samples_;
   CheckSize(file_, width_, height_, (pixel_bits + 7) / 8, kExpansion);
-  ColorProfile profile = Profile();
   const auto orientation = tiff_.Tag<uint16_t>(TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
   if (compression_ == COMPRESSION_JPEG && photometric_ == PHOTOMETRIC_YCBCR) {
     TIFFSetField(tiff_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
@@ -290,7 +289,7 @@ DecodedImage TiffReader::Read() {
   }
   // Such as a JPEG stream that was cut short, which libtiff would fill with grey.
   if (!tiff_.warning().empty()) tiff_.ThrowCorrupt("its pixels are broken");
-  return {std::move(image), std::move(profile), orientation};
+  return {std::move(image), Profile(), orientation};
 }
 
 }  // namespace
