@@ -116,6 +116,21 @@ std::vector<float> Convert(const StoredTensor& tensor, int64_t count, bool allow
   return data;
 }
 
+// Of the extents; -1 if one is negative or the product of the others than 0 does not fit.
+int64_t Product(const std::vector<int64_t>& shape) {
+  int64_t product = 1;
+  bool empty = false;
+  for (int64_t extent : shape) {
+    if (extent < 0) return -1;
+    if (extent == 0) {
+      empty = true;
+    } else if (__builtin_mul_overflow(product, extent, &product)) {
+      return -1;
+    }
+  }
+  return empty ? 0 : product;
+}
+
 bool IsName(const std::string& name) {
   return !name.empty() && name.size() <= kMaxName &&
          std::all_of(name.begin(), name.end(), [](char c) { return c > 0x20 && c < 0x7F; });
@@ -151,18 +166,12 @@ int64_t CountElements(const std::vector<int64_t>& shape, const std::string& wher
     throw Error(ErrorCode::kUnsupported, where,
                 fmt::format("has {} dimensions; at most {} are read", shape.size(), kMaxRank));
   }
-  int64_t count = 1;
-  bool bad = false, empty = false;
-  for (int64_t extent : shape) {
-    bad |= extent < 0;
-    empty |= extent == 0;
-    if (extent > 0) bad |= __builtin_mul_overflow(count, extent, &count);
-  }
-  if (bad) {
+  const int64_t count = Product(shape);
+  if (count < 0) {
     throw Error(ErrorCode::kCorrupt, where,
                 fmt::format("the shape [{}] has no meaning", fmt::join(shape, ", ")));
   }
-  return empty ? 0 : count;
+  return count;
 }
 
 std::vector<int64_t> RowMajorStrides(const std::vector<int64_t>& shape) {
@@ -205,7 +214,7 @@ void CheckWritable(const std::string& path, const StateDict& tensors) {
     if (!IsName(name) || name.starts_with("__metadata__")) {
       throw Error(ErrorCode::kInvalidArgument, where, "a tensor of this name cannot be written");
     }
-    if (CountElements(tensor.shape, where) != std::ssize(tensor.data)) {
+    if (tensor.shape.size() > kMaxRank || Product(tensor.shape) != std::ssize(tensor.data)) {
       throw Error(ErrorCode::kInvalidArgument, where, "its shape and its data disagree");
     }
   }

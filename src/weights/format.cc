@@ -22,10 +22,4 @@ std::string Where(const std::string& path, std::string_view part) {
   return path + ": " + std::string(part);
 }
 
-void ByteReader::ThrowEnd(uint64_t wanted) const {
-  throw Error(ErrorCode::kCorrupt, where_,
-              fmt::format("is cut off or damaged: {} bytes are wanted at byte {}, {} are there",
-                          wanted, position_, left()));
-}
-
 }  // namespace mstpp

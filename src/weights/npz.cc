@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // NumPy's .npz: a zip archive with one NAME.npy a tensor, stored or deflated. Metadata, if any,
 // lies in an array of bytes named __metadata__.json: a JSON object of texts.
+#include <fmt/format.h>
 #include <zip.h>
 
+#include <array>
 #include <bit>
 #include <deque>
 #include <new>
+#include <utility>
 
 #include "core/atomic_file.h"
+#include "core/npy_header.h"
 #include "weights/convert.h"
 #include "weights/format.h"
 #include "weights/json.h"
-#include "weights/npy.h"
 #include "weights/zip.h"
 
 namespace mstpp {
@@ -21,6 +24,49 @@ constexpr std::string_view kExtension = ".npy";
 constexpr std::string_view kMetadata = "__metadata__.json";
 constexpr size_t kMaxMetadata = size_t{1} << 20;
 static_assert(std::endian::native == std::endian::little, "numbers are written as they lie");
+
+DType ParseDescr(std::string_view descr, const std::string& where) {
+  static constexpr std::array<std::pair<std::string_view, DType>, 12> kTypes = {
+      {{"f8", DType::kF64},
+       {"f4", DType::kF32},
+       {"f2", DType::kF16},
+       {"i8", DType::kI64},
+       {"i4", DType::kI32},
+       {"i2", DType::kI16},
+       {"i1", DType::kI8},
+       {"u8", DType::kU64},
+       {"u4", DType::kU32},
+       {"u2", DType::kU16},
+       {"u1", DType::kU8},
+       {"b1", DType::kBool}}};
+  for (const auto& [known, dtype] : kTypes) {
+    const bool ordered = descr.starts_with('<') || descr.starts_with('>');
+    const bool orderless = ItemBytes(dtype) == 1 && descr.starts_with('|');
+    if ((ordered || orderless) && descr.substr(1) == known) return dtype;
+  }
+  throw Error(ErrorCode::kUnsupported, where,
+              "has elements of type " + Quoted(descr) + "; save it as float32");
+}
+
+// One array; its name is empty and its storage a part of `bytes`.
+StoredTensor ParseNpy(Bytes bytes, const std::string& where) {
+  NpyHeader header = ParseNpyHeader(bytes, where);
+  StoredTensor tensor;
+  tensor.dtype = ParseDescr(header.descr, where);
+  tensor.big_endian = header.descr.starts_with('>');
+  const auto count = static_cast<uint64_t>(CountElements(header.shape, where));
+  tensor.strides =
+      header.fortran_order ? ColumnMajorStrides(header.shape) : RowMajorStrides(header.shape);
+  tensor.shape = std::move(header.shape);
+  tensor.storage = bytes.subspan(header.bytes);
+  const size_t item = ItemBytes(tensor.dtype);
+  if (tensor.storage.size() % item != 0 || tensor.storage.size() / item != count) {
+    throw Error(ErrorCode::kCorrupt, where,
+                fmt::format("has {} bytes of data, its header says {} elements of {} bytes",
+                            tensor.storage.size(), count, item));
+  }
+  return tensor;
+}
 
 std::map<std::string, std::string> ReadMetadata(const StoredTensor& array,
                                                 const std::string& where) {

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "weights/pickle_opcodes.h"
+
 namespace mstpp {
 namespace {
 
@@ -16,58 +18,6 @@ constexpr char kRemedy[] =
     "save "
     "it with torch.save({'state_dict': model.state_dict()}, path)";
 
-// Opcodes, by their names in Python's pickletools.
-enum Opcode : uint8_t {
-  kMark = '(',
-  kEmptyTuple = ')',
-  kStop = '.',
-  kPop = '0',
-  kPopMark = '1',
-  kDup = '2',
-  kBinBytes = 'B',
-  kShortBinBytes = 'C',
-  kBinFloat = 'G',
-  kBinInt = 'J',
-  kBinInt1 = 'K',
-  kBinInt2 = 'M',
-  kNone = 'N',
-  kBinPersId = 'Q',
-  kReduce = 'R',
-  kBinUnicode = 'X',
-  kEmptyList = ']',
-  kAppend = 'a',
-  kBuild = 'b',
-  kGlobal = 'c',
-  kDict = 'd',
-  kAppends = 'e',
-  kBinGet = 'h',
-  kLongBinGet = 'j',
-  kList = 'l',
-  kBinPut = 'q',
-  kLongBinPut = 'r',
-  kSetItem = 's',
-  kTuple = 't',
-  kSetItems = 'u',
-  kEmptyDict = '}',
-  kProto = 0x80,
-  kTuple1 = 0x85,
-  kTuple2 = 0x86,
-  kTuple3 = 0x87,
-  kNewTrue = 0x88,
-  kNewFalse = 0x89,
-  kLong1 = 0x8a,
-  kLong4 = 0x8b,
-  kShortBinUnicode = 0x8c,
-  kBinUnicode8 = 0x8d,
-  kBinBytes8 = 0x8e,
-  kEmptySet = 0x8f,
-  kAddItems = 0x90,
-  kFrozenSet = 0x91,
-  kStackGlobal = 0x93,
-  kMemoize = 0x94,
-  kFrame = 0x95,
-};
-
 }  // namespace
 
 Pickle::Pickle(Bytes bytes, std::string where) : reader_(bytes, std::move(where)) {
@@ -78,7 +28,7 @@ Pickle::Pickle(Bytes bytes, std::string where) : reader_(bytes, std::move(where)
   }
   while (true) {
     const auto opcode = reader_.Read<uint8_t>();
-    if (opcode == kStop) break;
+    if (opcode == pickle::kStop) break;
     if (!Scalar(opcode) && !Text(opcode) && !Tuple(opcode) && !Container(opcode) &&
         !Stack(opcode) && !Object(opcode)) {
       throw Error(ErrorCode::kUnsupported, reader_.where(),
@@ -98,29 +48,29 @@ void Pickle::Corrupt(const std::string& message) const {
 
 bool Pickle::Scalar(uint8_t opcode) {
   switch (opcode) {
-    case kNone:
+    case pickle::kNone:
       Push(Kind::kOpaque);
       return true;
-    case kNewTrue:
-    case kNewFalse:
-      Push(Kind::kBool, opcode == kNewTrue ? 1 : 0);
+    case pickle::kNewTrue:
+    case pickle::kNewFalse:
+      Push(Kind::kBool, opcode == pickle::kNewTrue ? 1 : 0);
       return true;
-    case kBinInt:
+    case pickle::kBinInt:
       Push(Kind::kInt, static_cast<int32_t>(reader_.Read<uint32_t>()));
       return true;
-    case kBinInt1:
+    case pickle::kBinInt1:
       Push(Kind::kInt, reader_.Read<uint8_t>());
       return true;
-    case kBinInt2:
+    case pickle::kBinInt2:
       Push(Kind::kInt, reader_.Read<uint16_t>());
       return true;
-    case kLong1:
+    case pickle::kLong1:
       PushLong(reader_.Read<uint8_t>());
       return true;
-    case kLong4:
+    case pickle::kLong4:
       PushLong(reader_.Read<uint32_t>());
       return true;
-    case kBinFloat:
+    case pickle::kBinFloat:
       reader_.Take(8);
       Push(Kind::kOpaque);
       return true;
@@ -131,22 +81,22 @@ bool Pickle::Scalar(uint8_t opcode) {
 
 bool Pickle::Text(uint8_t opcode) {
   switch (opcode) {
-    case kShortBinUnicode:
+    case pickle::kShortBinUnicode:
       PushText(Kind::kString, reader_.Read<uint8_t>());
       return true;
-    case kBinUnicode:
+    case pickle::kBinUnicode:
       PushText(Kind::kString, reader_.Read<uint32_t>());
       return true;
-    case kBinUnicode8:
+    case pickle::kBinUnicode8:
       PushText(Kind::kString, reader_.Read<uint64_t>());
       return true;
-    case kShortBinBytes:
+    case pickle::kShortBinBytes:
       PushText(Kind::kOpaque, reader_.Read<uint8_t>());
       return true;
-    case kBinBytes:
+    case pickle::kBinBytes:
       PushText(Kind::kOpaque, reader_.Read<uint32_t>());
       return true;
-    case kBinBytes8:
+    case pickle::kBinBytes8:
       PushText(Kind::kOpaque, reader_.Read<uint64_t>());
       return true;
     default:
@@ -156,15 +106,15 @@ bool Pickle::Text(uint8_t opcode) {
 
 bool Pickle::Tuple(uint8_t opcode) {
   switch (opcode) {
-    case kEmptyTuple:
+    case pickle::kEmptyTuple:
       PushItems(Kind::kTuple, {});
       return true;
-    case kTuple1:
-    case kTuple2:
-    case kTuple3:
-      PushItems(Kind::kTuple, PopMany(opcode - kTuple1 + 1));
+    case pickle::kTuple1:
+    case pickle::kTuple2:
+    case pickle::kTuple3:
+      PushItems(Kind::kTuple, PopMany(opcode - pickle::kTuple1 + 1));
       return true;
-    case kTuple:
+    case pickle::kTuple:
       PushItems(Kind::kTuple, PopToMark());
       return true;
     default:
@@ -174,38 +124,39 @@ bool Pickle::Tuple(uint8_t opcode) {
 
 bool Pickle::Container(uint8_t opcode) {
   switch (opcode) {
-    case kEmptyList:
-    case kEmptyDict:
-    case kEmptySet:
-      Push(opcode == kEmptyList ? Kind::kList
-                                : (opcode == kEmptyDict ? Kind::kDict : Kind::kOpaque));
+    case pickle::kEmptyList:
+    case pickle::kEmptyDict:
+    case pickle::kEmptySet:
+      Push(opcode == pickle::kEmptyList
+               ? Kind::kList
+               : (opcode == pickle::kEmptyDict ? Kind::kDict : Kind::kOpaque));
       return true;
-    case kList:
+    case pickle::kList:
       PushItems(Kind::kList, PopToMark());
       return true;
-    case kDict: {
+    case pickle::kDict: {
       const Items items = PopToMark();
       Push(Kind::kDict);
       Extend(Kind::kDict, items);
       return true;
     }
-    case kFrozenSet:
+    case pickle::kFrozenSet:
       PopToMark();
       Push(Kind::kOpaque);
       return true;
-    case kAppend:
+    case pickle::kAppend:
       Extend(Kind::kList, PopMany(1));
       return true;
-    case kAppends:
+    case pickle::kAppends:
       Extend(Kind::kList, PopToMark());
       return true;
-    case kSetItem:
+    case pickle::kSetItem:
       Extend(Kind::kDict, PopMany(2));
       return true;
-    case kSetItems:
+    case pickle::kSetItems:
       Extend(Kind::kDict, PopToMark());
       return true;
-    case kAddItems:
+    case pickle::kAddItems:
       Extend(Kind::kOpaque, PopToMark());
       return true;
     default:
@@ -215,38 +166,38 @@ bool Pickle::Container(uint8_t opcode) {
 
 bool Pickle::Stack(uint8_t opcode) {
   switch (opcode) {
-    case kProto:
+    case pickle::kProto:
       if (reader_.Read<uint8_t>() > 5) Corrupt("a protocol beyond 5");
       return true;
-    case kFrame:
+    case pickle::kFrame:
       reader_.Take(8);
       return true;
-    case kMark:
+    case pickle::kMark:
       marks_.push_back(stack_.size());
       return true;
-    case kPop:
+    case pickle::kPop:
       Pop();
       return true;
-    case kPopMark:
+    case pickle::kPopMark:
       PopToMark();
       return true;
-    case kDup:
+    case pickle::kDup:
       stack_.push_back(Pop());
       stack_.push_back(stack_.back());
       return true;
-    case kBinPut:
+    case pickle::kBinPut:
       Remember(reader_.Read<uint8_t>());
       return true;
-    case kLongBinPut:
+    case pickle::kLongBinPut:
       Remember(reader_.Read<uint32_t>());
       return true;
-    case kMemoize:
+    case pickle::kMemoize:
       Remember(static_cast<uint32_t>(memo_.size()));
       return true;
-    case kBinGet:
+    case pickle::kBinGet:
       Recall(reader_.Read<uint8_t>());
       return true;
-    case kLongBinGet:
+    case pickle::kLongBinGet:
       Recall(reader_.Read<uint32_t>());
       return true;
     default:
@@ -256,24 +207,25 @@ bool Pickle::Stack(uint8_t opcode) {
 
 bool Pickle::Object(uint8_t opcode) {
   switch (opcode) {
-    case kGlobal: {
+    case pickle::kGlobal: {
       const std::string_view module = Line();
       PushGlobal(module, Line());
       return true;
     }
-    case kStackGlobal: {
+    case pickle::kStackGlobal: {
       const std::string_view name = Pop(Kind::kString)->text;
       PushGlobal(Pop(Kind::kString)->text, name);
       return true;
     }
-    case kReduce:
+    case pickle::kReduce:
       Call();
       return true;
-    case kBuild:  // the state that an OrderedDict of PyTorch carries beside its items: _metadata
+    case pickle::kBuild:  // the state that an OrderedDict of PyTorch carries beside its items:
+                          // _metadata
       Pop();
       stack_.push_back(Pop(Kind::kDict));
       return true;
-    case kBinPersId:
+    case pickle::kBinPersId:
       PersistentId();
       return true;
     default:

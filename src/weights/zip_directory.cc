@@ -175,7 +175,8 @@ void CheckReadable(const ZipEntry& entry, const std::string& where) {
 
 // A descriptor behind the data: an optional signature, the CRC and both sizes in 32 or 64 bits.
 // The position after it.
-uint64_t CheckDescriptor(const ZipEntry& entry, ByteReader reader, const std::string& where) {
+uint64_t CheckDescriptor(const ZipEntry& entry, const ByteReader& reader,
+                         const std::string& where) {
   for (const bool signature : {true, false}) {
     for (const bool wide : {true, false}) {
       ByteReader attempt = reader;

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "weights/npy.h"
+#include "core/npy_header.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <array>
 #include <charconv>
 #include <utility>
+
+#include "mstpp/error.h"
 
 namespace mstpp {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr size_t kAlignment = 64;
-// Beyond what NumPy itself reads by default.
-constexpr uint32_t kMaxHeader = 65535;
 
 // Reads the header's Python literal, {'descr': '<f4', 'fortran_order': False, 'shape': (3, 3), }:
 // only this form, with the keys in any order.
@@ -22,7 +21,7 @@ class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
 
-  void Parse() {
+  NpyHeader Parse() {
     Expect('{');
     for (bool first = true; !Accept('}'); first = false) {
       if (!first) Expect(',');
@@ -33,11 +32,8 @@ class HeaderParser {
     }
     Spaces();
     if (!text_.empty() || !has_descr_ || !has_order_ || !has_shape_) Fail();
+    return std::move(header_);
   }
-
-  std::string_view descr() const { return descr_; }
-  bool fortran_order() const { return fortran_order_; }
-  const std::vector<int64_t>& shape() const { return shape_; }
 
  private:
   [[noreturn]] void Fail() const {
@@ -51,11 +47,11 @@ class HeaderParser {
       if (text_.starts_with('[')) {
         throw Error(ErrorCode::kUnsupported, where_, "is an array of structures, not of numbers");
       }
-      descr_ = Text();
+      header_.descr = Text();
     } else if (key == "fortran_order" && !has_order_) {
       has_order_ = true;
-      fortran_order_ = AcceptWord("True");
-      if (!fortran_order_ && !AcceptWord("False")) Fail();
+      header_.fortran_order = AcceptWord("True");
+      if (!header_.fortran_order && !AcceptWord("False")) Fail();
     } else if (key == "shape" && !has_shape_) {
       has_shape_ = true;
       Shape();
@@ -72,10 +68,10 @@ class HeaderParser {
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), extent);
       if (error != std::errc()) Fail();
       text_.remove_prefix(static_cast<size_t>(end - text_.data()));
-      shape_.push_back(extent);
+      header_.shape.push_back(extent);
       if (Accept(',')) continue;
       Expect(')');
-      if (shape_.size() == 1) Fail();  // (3) is no tuple in Python
+      if (header_.shape.size() == 1) Fail();  // (3) is no tuple in Python
       return;
     }
   }
@@ -114,38 +110,13 @@ class HeaderParser {
   std::string_view text_;
   const std::string& where_;
   bool has_descr_ = false, has_order_ = false, has_shape_ = false;
-  std::string_view descr_;
-  bool fortran_order_ = false;
-  std::vector<int64_t> shape_;
+  NpyHeader header_;
 };
-
-DType ParseDescr(std::string_view descr, const std::string& where) {
-  static constexpr std::array<std::pair<std::string_view, DType>, 12> kTypes = {
-      {{"f8", DType::kF64},
-       {"f4", DType::kF32},
-       {"f2", DType::kF16},
-       {"i8", DType::kI64},
-       {"i4", DType::kI32},
-       {"i2", DType::kI16},
-       {"i1", DType::kI8},
-       {"u8", DType::kU64},
-       {"u4", DType::kU32},
-       {"u2", DType::kU16},
-       {"u1", DType::kU8},
-       {"b1", DType::kBool}}};
-  for (const auto& [known, dtype] : kTypes) {
-    const bool ordered = descr.starts_with('<') || descr.starts_with('>');
-    const bool orderless = ItemBytes(dtype) == 1 && descr.starts_with('|');
-    if ((ordered || orderless) && descr.substr(1) == known) return dtype;
-  }
-  throw Error(ErrorCode::kUnsupported, where,
-              "has elements of type " + Quoted(descr) + "; save it as float32");
-}
 
 }  // namespace
 
-StoredTensor ParseNpy(Bytes bytes, const std::string& where) {
-  ByteReader reader(bytes, where);
+NpyHeader ParseNpyHeader(Bytes start, const std::string& where) {
+  ByteReader reader(start, where);
   if (reader.Text(kMagic.size()) != kMagic) {
     throw Error(ErrorCode::kCorrupt, where, "does not begin as a .npy file does");
   }
@@ -155,26 +126,14 @@ StoredTensor ParseNpy(Bytes bytes, const std::string& where) {
     throw Error(ErrorCode::kUnsupported, where,
                 fmt::format("has version {}.{} of the .npy format", major, minor));
   }
-  const uint32_t header_bytes = major == 1 ? reader.Read<uint16_t>() : reader.Read<uint32_t>();
-  if (header_bytes > kMaxHeader) throw Error(ErrorCode::kCorrupt, where, "damaged .npy header");
-  HeaderParser header(reader.Text(header_bytes), where);
-  header.Parse();
-
-  StoredTensor tensor;
-  tensor.dtype = ParseDescr(header.descr(), where);
-  tensor.big_endian = header.descr().starts_with('>');
-  tensor.shape = header.shape();
-  const auto count = static_cast<uint64_t>(CountElements(tensor.shape, where));
-  tensor.strides =
-      header.fortran_order() ? ColumnMajorStrides(tensor.shape) : RowMajorStrides(tensor.shape);
-  const size_t item = ItemBytes(tensor.dtype);
-  if (reader.left() % item != 0 || reader.left() / item != count) {
+  const uint32_t length = major == 1 ? reader.Read<uint16_t>() : reader.Read<uint32_t>();
+  if (length > kMaxNpyHeader) {
     throw Error(ErrorCode::kCorrupt, where,
-                fmt::format("has {} bytes of data, its header says {} elements of {} bytes",
-                            reader.left(), count, item));
+                fmt::format("its .npy header would have {} bytes", length));
   }
-  tensor.storage = reader.Take(reader.left());
-  return tensor;
+  NpyHeader header = HeaderParser(reader.Text(length), where).Parse();
+  header.bytes = reader.position();
+  return header;
 }
 
 std::string MakeNpyHeader(std::string_view descr, const std::vector<int64_t>& shape) {
