@@ -2,6 +2,7 @@
 #include "cpu/cpu.h"
 
 #include <fmt/format.h>
+#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
@@ -87,7 +88,11 @@ std::string CpuName() {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Model model, int threads)
-      : model_(std::move(model)), threads_(threads), arena_(threads) {
+      : model_(std::move(model)),
+        threads_(threads),
+        limit_(tbb::global_control::max_allowed_parallelism,
+               static_cast<size_t>(std::max(threads, tbb::info::default_concurrency()))),
+        arena_(threads) {
     const Graph& graph = network().graph;
     for (const Node& node : graph.nodes) weights_.push_back(Pack(node, network().tensors));
     // The residual of conv_out is conv_in's output: three input channels are cheaper to convolve
@@ -306,6 +311,7 @@ class CpuBackend final : public Backend {
 
   Model model_;
   int threads_;
+  tbb::global_control limit_;  // lets the arena have more threads than there are cores
   mutable tbb::task_arena arena_;
   std::vector<Weights> weights_;  // by node
   int recomputed_ = -1;
