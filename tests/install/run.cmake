@@ -16,7 +16,10 @@ set(ENV{LD_LIBRARY_PATH} ${prefix}/${LIBDIR})
 
 execute_process(COMMAND ${prefix}/bin/mstpp info --json OUTPUT_VARIABLE info
                 COMMAND_ERROR_IS_FATAL ANY)
-message("${info}")
+string(JSON weights GET "${info}" file)
+if(NOT weights STREQUAL "${prefix}/share/mstpp/weights/mst_plus_plus_cave.safetensors")
+  message(FATAL_ERROR "the installed command uses ${weights}")
+endif()
 
 run(${CMAKE_COMMAND} -S ${SOURCE}/consumer -B ${work}/cmake -G Ninja
     -D CMAKE_CXX_COMPILER=${CXX} -D CMAKE_CXX_FLAGS=${FLAGS} -D CMAKE_PREFIX_PATH=${prefix})
