@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cube_info.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <string_view>
+
+#include "io/input_file.h"
+#include "io/metadata.h"
+
+namespace mstpp::cli {
+namespace {
+
+using std::string_view_literals::operator""sv;
+
+struct Range {
+  float min = std::numeric_limits<float>::infinity();
+  float max = -std::numeric_limits<float>::infinity();
+  double sum = 0;
+  int64_t finite = 0, not_finite = 0;
+
+  double mean() const { return finite > 0 ? sum / static_cast<double>(finite) : 0.0; }
+};
+
+Range RangeOf(const Cube& cube) {
+  Range range;
+  for (const float value : cube.data) {
+    if (!std::isfinite(value)) {
+      ++range.not_finite;
+      continue;
+    }
+    range.min = std::min(range.min, value);
+    range.max = std::max(range.max, value);
+    range.sum += value;
+    ++range.finite;
+  }
+  return range;
+}
+
+}  // namespace
+
+bool LooksLikeCube(const std::string& path) {
+  std::string start(8, '\0');
+  start.resize(InputFile(path).ReadSome(0, start.data(), start.size()));
+  constexpr std::array kMagics{"\x89HDF"sv, "\x93NUMPY"sv, "II*\0"sv, "MM\0*"sv,
+                               "II+\0"sv,   "MM\0+"sv,     "ENVI"sv,  "MATLAB 5"sv};
+  if (std::any_of(kMagics.begin(), kMagics.end(),
+                  [&](std::string_view magic) { return start.starts_with(magic); })) {
+    return true;
+  }
+  const std::string extension = std::filesystem::path(path).extension().string();
+  constexpr std::array kEndings{".mat"sv, ".hdr"sv, ".img"sv, ".npy"sv, ".tif"sv, ".tiff"sv};
+  return std::find(kEndings.begin(), kEndings.end(), extension) != kEndings.end();
+}
+
+void TellCube(Console& console, const std::string& path, const Cube& cube) {
+  const auto line = [&](const std::string& name, const std::string& value) {
+    console.Result(fmt::format("{:<15} {}", name, value));
+  };
+  const Range range = RangeOf(cube);
+  line("file", path);
+  line("cube", fmt::format("{} x {} pixels, {} bands", cube.width, cube.height, cube.bands));
+  line("wavelengths", cube.wavelengths_nm.empty()
+                          ? "unknown"
+                          : fmt::format("{} nm", fmt::join(cube.wavelengths_nm, ", ")));
+  if (range.finite > 0) {
+    line("values",
+         fmt::format("{:.6g} to {:.6g}, mean {:.6g}", range.min, range.max, range.mean()));
+  }
+  if (range.not_finite > 0) line("not finite", fmt::format("{} values", range.not_finite));
+  const Json provenance = ProvenanceToJson(cube.provenance);
+  for (const auto& [key, value] : provenance.items()) {
+    line(key, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+}
+
+Json CubeToJson(const std::string& path, const Cube& cube) {
+  const Range range = RangeOf(cube);
+  Json json;
+  json["kind"] = "cube";
+  json["file"] = path;
+  json["width"] = cube.width;
+  json["height"] = cube.height;
+  json["bands"] = cube.bands;
+  json["wavelengths_nm"] = cube.wavelengths_nm;
+  json["values"] = {{"min", range.min},
+                    {"max", range.max},
+                    {"mean", range.mean()},
+                    {"not_finite", range.not_finite}};
+  json["provenance"] = ProvenanceToJson(cube.provenance);
+  return json;
+}
+
+}  // namespace mstpp::cli
