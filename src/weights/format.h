@@ -2,6 +2,7 @@
 // What the readers of weights share: a file in memory, the table of formats, texts for messages.
 #pragma once
 
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,16 @@ void ReadSafetensors(const Source& source, WeightsFile* file);
 
 // ReadWeights on a file that is in memory already; `path` is for messages.
 WeightsFile ReadWeightsFromMemory(const std::string& path, Bytes bytes, bool allow_nonfinite);
+
+// What `work` returns; a std::bad_alloc becomes the Error kOutOfMemory.
+template <typename Work>
+auto OrOutOfMemory(const std::string& path, const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kOutOfMemory, path, "not enough memory for the weights");
+  }
+}
 
 // Text from a file, fit for a message: in quotes, at most 80 characters, whatever is not printable
 // ASCII escaped.

@@ -75,7 +75,7 @@ std::map<std::string, std::string> ReadMetadata(const StoredTensor& array,
   }
   const std::string_view text(reinterpret_cast<const char*>(array.storage.data()),
                               array.storage.size());
-  return ParseMetadata(ParseJson(text, 1, where), where);
+  return ToMetadata(ParseJson(text, 1, where), where);
 }
 
 // An archive built in memory. The same contents give the same bytes: stored, in the order of Add,
@@ -177,21 +177,23 @@ void ReadNpz(const Source& source, WeightsFile* file) {
 
 void WriteNpz(const std::string& path, const StateDict& tensors,
               const std::map<std::string, std::string>& metadata) {
-  CheckWritable(path, tensors);
-  ZipBuilder zip(path);
-  std::string text;
-  if (!metadata.empty()) {
-    text = DumpJson(nlohmann::json(metadata), path);
-    zip.Add(std::string(kMetadata) + std::string(kExtension),
-            MakeNpyHeader("|u1", {std::ssize(text)}), AsBytes(text.data(), text.size()));
-  }
-  for (const auto& [name, tensor] : tensors) {
-    zip.Add(name + std::string(kExtension), MakeNpyHeader("<f4", tensor.shape),
-            AsBytes(tensor.data.data(), tensor.data.size() * sizeof(float)));
-  }
-  AtomicFile file(path);
-  zip.Finish(&file);
-  file.Commit();
+  OrOutOfMemory(path, [&] {
+    CheckWritable(path, tensors);
+    std::string text;  // before the builder, which refers to it
+    ZipBuilder zip(path);
+    if (!metadata.empty()) {
+      text = ToJson(metadata, path);
+      zip.Add(std::string(kMetadata) + std::string(kExtension),
+              MakeNpyHeader("|u1", {std::ssize(text)}), AsBytes(text.data(), text.size()));
+    }
+    for (const auto& [name, tensor] : tensors) {
+      zip.Add(name + std::string(kExtension), MakeNpyHeader("<f4", tensor.shape),
+              AsBytes(tensor.data.data(), tensor.data.size() * sizeof(float)));
+    }
+    AtomicFile file(path);
+    zip.Finish(&file);
+    file.Commit();
+  });
 }
 
 }  // namespace mstpp

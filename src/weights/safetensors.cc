@@ -3,6 +3,7 @@
 // metadata), the numbers. As the format demands, the tensors must cover the rest of the file
 // without overlap or gap.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -17,10 +18,8 @@
 namespace mstpp {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr char kMetadata[] = "__metadata__";
-constexpr uint64_t kMaxHeader = uint64_t{4} << 20;  // 25 kB for the 233 tensors of MST++
+constexpr uint64_t kMaxHeader = uint64_t{1} << 20;  // 25 kB for the 227 tensors of MST++
 constexpr int kMaxDepth = 3;                        // header, tensor, shape
 constexpr size_t kAlignment = 8;
 static_assert(std::endian::native == std::endian::little, "numbers are written as they lie");
@@ -51,15 +50,12 @@ DType ParseType(const std::string& name, const std::string& where) {
               "has numbers of type " + Quoted(name) + "; convert them to F32 first");
 }
 
-// A list of integers from 0 to 2^63 - 1.
-std::vector<int64_t> Integers(const Json& list, const std::string& where, const char* what) {
+std::vector<int64_t> Integers(const JsonNode* list, const std::string& where, const char* what) {
   std::vector<int64_t> integers;
-  if (!list.is_array()) Corrupt(where, std::string("wrong ") + what);
-  for (const Json& item : list) {
-    if (!item.is_number_unsigned() || item.get<uint64_t>() > INT64_MAX) {
-      Corrupt(where, std::string("wrong ") + what);
-    }
-    integers.push_back(item.get<int64_t>());
+  if (list == nullptr) Corrupt(where, std::string("it has no list ") + what);
+  for (const JsonNode& item : list->children) {
+    if (item.kind != JsonNode::Kind::kInteger) Corrupt(where, std::string("wrong ") + what);
+    integers.push_back(item.integer);
   }
   return integers;
 }
@@ -69,20 +65,20 @@ struct Placed {
   StoredTensor tensor;
 };
 
-Placed ParseTensor(const std::string& name, const Json& entry, Bytes data,
-                   const std::string& path) {
-  const std::string where = Where(path, "tensor " + Quoted(name));
-  if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") ||
-      !entry["dtype"].is_string() || !entry.contains("shape") || !entry.contains("data_offsets")) {
+Placed ParseTensor(const JsonNode& entry, Bytes data, const std::string& path) {
+  const std::string where = Where(path, "tensor " + Quoted(entry.key));
+  const JsonNode* dtype = entry.Find("dtype", JsonNode::Kind::kText);
+  if (dtype == nullptr || entry.children.size() != 3) {
     Corrupt(where, "its entry must have dtype, shape and data_offsets");
   }
   StoredTensor tensor;
-  tensor.name = name;
-  tensor.dtype = ParseType(entry["dtype"].get<std::string>(), where);
-  tensor.shape = Integers(entry["shape"], where, "shape");
+  tensor.name = entry.key;
+  tensor.dtype = ParseType(dtype->text, where);
+  tensor.shape = Integers(entry.Find("shape", JsonNode::Kind::kArray), where, "shape");
   const auto count = static_cast<uint64_t>(CountElements(tensor.shape, where));
   tensor.strides = RowMajorStrides(tensor.shape);
-  const std::vector<int64_t> offsets = Integers(entry["data_offsets"], where, "data_offsets");
+  const std::vector<int64_t> offsets =
+      Integers(entry.Find("data_offsets", JsonNode::Kind::kArray), where, "data_offsets");
   if (offsets.size() != 2 || offsets[0] > offsets[1]) Corrupt(where, "wrong data_offsets");
   const auto begin = static_cast<uint64_t>(offsets[0]), end = static_cast<uint64_t>(offsets[1]);
   if (end > data.size()) {
@@ -115,17 +111,19 @@ void CheckCovered(std::vector<Placed>* placed, uint64_t bytes, const std::string
 
 std::string MakeHeader(const std::string& path, const StateDict& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[kMetadata] = metadata;
+  std::string header = "{";
+  if (!metadata.empty()) header += fmt::format("\"{}\":{}", kMetadata, ToJson(metadata, path));
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     const uint64_t end = offset + tensor.data.size() * sizeof(float);
-    header[name] = {{"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    header += fmt::format(R"({}{}:{{"dtype":"F32","shape":[{}],"data_offsets":[{},{}]}})",
+                          header.size() > 1 ? "," : "", ToJson(name, path),
+                          fmt::join(tensor.shape, ","), offset, end);
     offset = end;
   }
-  std::string text = DumpJson(header, path);
-  text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
-  return text;
+  header += '}';
+  header.append((kAlignment - header.size() % kAlignment) % kAlignment, ' ');
+  return header;
 }
 
 }  // namespace
@@ -141,15 +139,15 @@ void ReadSafetensors(const Source& source, WeightsFile* file) {
     Corrupt(source.path, fmt::format("its header would have {} bytes; at most {} are read",
                                      header_bytes, kMaxHeader));
   }
-  const Json header = ParseJson(reader.Text(header_bytes), kMaxDepth, source.path);
-  if (!header.is_object()) Corrupt(source.path, "its header is not a table of tensors");
+  const JsonNode header = ParseJson(reader.Text(header_bytes), kMaxDepth, source.path);
+  if (header.kind != JsonNode::Kind::kObject) Corrupt(source.path, "its header is no JSON object");
   const Bytes data = reader.Take(reader.left());
   std::vector<Placed> placed;
-  for (const auto& [name, entry] : header.items()) {
-    if (name == kMetadata) {
-      file->metadata = ParseMetadata(entry, source.path);
+  for (const JsonNode& entry : header.children) {
+    if (entry.key == kMetadata) {
+      file->metadata = ToMetadata(entry, source.path);
     } else {
-      placed.push_back(ParseTensor(name, entry, data, source.path));
+      placed.push_back(ParseTensor(entry, data, source.path));
     }
   }
   CheckCovered(&placed, data.size(), source.path);
@@ -158,19 +156,21 @@ void ReadSafetensors(const Source& source, WeightsFile* file) {
 
 void WriteSafetensors(const std::string& path, const StateDict& tensors,
                       const std::map<std::string, std::string>& metadata) {
-  CheckWritable(path, tensors);
-  const std::string header = MakeHeader(path, tensors, metadata);
-  std::array<uint8_t, sizeof(uint64_t)> length;
-  for (size_t i = 0; i < length.size(); ++i) {
-    length[i] = static_cast<uint8_t>(uint64_t{header.size()} >> (8 * i));
-  }
-  AtomicFile file(path);
-  file.Write(length.data(), length.size());
-  file.Write(header.data(), header.size());
-  for (const auto& [name, tensor] : tensors) {
-    file.Write(tensor.data.data(), tensor.data.size() * sizeof(float));
-  }
-  file.Commit();
+  OrOutOfMemory(path, [&] {
+    CheckWritable(path, tensors);
+    const std::string header = MakeHeader(path, tensors, metadata);
+    std::array<uint8_t, sizeof(uint64_t)> length;
+    for (size_t i = 0; i < length.size(); ++i) {
+      length[i] = static_cast<uint8_t>(uint64_t{header.size()} >> (8 * i));
+    }
+    AtomicFile file(path);
+    file.Write(length.data(), length.size());
+    file.Write(header.data(), header.size());
+    for (const auto& [name, tensor] : tensors) {
+      file.Write(tensor.data.data(), tensor.data.size() * sizeof(float));
+    }
+    file.Commit();
+  });
 }
 
 }  // namespace mstpp

@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <new>
 
 #include "core/os_error.h"
 #include "core/sha256.h"
@@ -95,27 +94,17 @@ WeightsFile Read(const Source& source) {
               "its content is in no format of weights that is read (" + names + ")");
 }
 
-[[noreturn]] void ThrowOutOfMemory(const std::string& path) {
-  throw Error(ErrorCode::kOutOfMemory, path, "not enough memory to read the weights");
-}
-
 }  // namespace
 
 WeightsFile ReadWeightsFromMemory(const std::string& path, Bytes bytes, bool allow_nonfinite) {
-  try {
-    return Read({path, bytes, allow_nonfinite});
-  } catch (const std::bad_alloc&) {
-    ThrowOutOfMemory(path);
-  }
+  return OrOutOfMemory(path, [&] { return Read({path, bytes, allow_nonfinite}); });
 }
 
 WeightsFile ReadWeights(const std::string& path, bool allow_nonfinite) {
-  try {
+  return OrOutOfMemory(path, [&] {
     const Buffer buffer = ReadWhole(path);
     return Read({path, {buffer.data.get(), buffer.bytes}, allow_nonfinite});
-  } catch (const std::bad_alloc&) {
-    ThrowOutOfMemory(path);
-  }
+  });
 }
 
 }  // namespace mstpp

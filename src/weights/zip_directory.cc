@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,8 +15,10 @@ namespace mstpp {
 namespace {
 
 constexpr uint32_t kLocal = 0x04034b50, kDescriptor = 0x08074b50, kCentral = 0x02014b50;
+constexpr std::string_view kEndText = "PK\x05\x06";
 constexpr uint32_t kEnd = 0x06054b50, kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
 constexpr size_t kEndBytes = 22, kLocator64Bytes = 20, kCentralBytes = 46;
+constexpr size_t kMaxComment = 65535;
 constexpr uint16_t kExtra64 = 1;
 // In a 16 or 32-bit field: the value is in the zip64 structure.
 constexpr uint16_t kIn64Short = 0xFFFF;
@@ -40,14 +43,15 @@ struct Directory {
 
 // The position of the end record, the last one whose comment reaches exactly to the file's end.
 size_t FindEnd(Bytes bytes, const std::string& path) {
-  ByteReader reader(bytes, path);
-  for (size_t comment = 0; comment <= kIn64Short && comment + kEndBytes <= bytes.size();
-       ++comment) {
-    const size_t position = bytes.size() - kEndBytes - comment;
-    reader.Seek(position);
-    if (reader.Read<uint32_t>() != kEnd) continue;
-    reader.Seek(position + kEndBytes - 2);
-    if (reader.Read<uint16_t>() == comment) return position;
+  const Bytes tail = bytes.last(std::min(bytes.size(), kEndBytes + kMaxComment));
+  const std::string_view text(reinterpret_cast<const char*>(tail.data()), tail.size());
+  ByteReader reader(tail, path);
+  for (size_t found = text.rfind(kEndText); found != std::string_view::npos;
+       found = found == 0 ? std::string_view::npos : text.rfind(kEndText, found - 1)) {
+    if (tail.size() - found < kEndBytes) continue;
+    reader.Seek(found + kEndBytes - 2);
+    const size_t comment = reader.Read<uint16_t>();
+    if (comment == reader.left()) return bytes.size() - tail.size() + found;
   }
   Corrupt(path, "it has no end record, so it was probably cut off; copy or download it again");
 }
