@@ -152,6 +152,17 @@ const H5FD_class_t& DriverClass() {
   return driver;
 }
 
+// The printer of an error stack that nobody has touched.
+H5E_auto2_t DefaultPrinter() {
+  H5E_auto2_t printer = nullptr;
+  void* data = nullptr;
+  if (const hid_t stack = H5Ecreate_stack(); stack >= 0) {
+    H5Eget_auto2(stack, &printer, &data);
+    H5Eclose_stack(stack);
+  }
+  return printer;
+}
+
 }  // namespace
 
 Hdf5Session::Hdf5Session() : lock_(Hdf5Mutex()) {
@@ -159,7 +170,11 @@ Hdf5Session::Hdf5Session() : lock_(Hdf5Mutex()) {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
-Hdf5Session::~Hdf5Session() { H5Eset_auto2(H5E_DEFAULT, printer_, printer_data_); }
+Hdf5Session::~Hdf5Session() {
+  if (printer_ != DefaultPrinter()) {
+    H5Eset_auto2(H5E_DEFAULT, printer_, printer_data_);
+  }
+}
 
 std::string Hdf5Reason() {
   Reason reason;

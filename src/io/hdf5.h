@@ -15,6 +15,10 @@ namespace mstpp {
 
 // Held during any use of HDF5: keeps other threads of mstpp out (the library may be built without
 // locks) and the library from printing its errors. Must outlive every handle.
+//
+// HDF5's own printer stays off afterwards, in this thread: reading a damaged file loses some of the
+// library's memory, and it would print about that when the program ends. A printer that the program
+// has set is put back.
 class Hdf5Session {
  public:
   Hdf5Session();

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <string_view>
 
 #include "core/os_error.h"
 
@@ -42,7 +43,7 @@ void TiffFile::Open(const char* mode) {
         path_.c_str(), mode, this, Read, Write, Seek, [](thandle_t) { return 0; }, Size, nullptr,
         nullptr, options.get()));
   }
-  if (tiff_ == nullptr) {
+  if (tiff_ == nullptr || message_[0] != '\0') {
     Throw(input_ != nullptr ? ErrorCode::kCorrupt : ErrorCode::kIo, "cannot open the TIFF");
   }
 }
@@ -66,7 +67,15 @@ int TiffFile::OnError(TIFF*, void* self, const char*, const char* format, va_lis
   return 1;
 }
 
-int TiffFile::OnWarning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+// libtiff leaves out a tag whose value lies beyond the end of the file, with a warning: here that
+// is an error. Its other warnings are about what does no harm, such as tags that it does not know.
+int TiffFile::OnWarning(TIFF*, void* self, const char*, const char* format, va_list arguments) {
+  std::array<char, 256> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  auto& message = Self(self)->message_;
+  if (message[0] == '\0' && std::string_view(text.data()).starts_with("IO error")) message = text;
+  return 1;
+}
 
 tmsize_t TiffFile::Read(thandle_t self, void* out, tmsize_t bytes) {
   TiffFile& file = *Self(self);
