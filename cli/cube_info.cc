@@ -17,7 +17,7 @@
 namespace mstpp::cli {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 struct Range {
   float min = std::numeric_limits<float>::infinity();
