@@ -5,11 +5,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -319,8 +323,25 @@ TEST_F(WrittenPng, RefusesWhatItCannotWrite) {
 }
 
 // A write that fails inside libspng comes out as the file's own error, and the old file stays.
-TEST_F(WrittenPng, FullDisk) {
-  EXPECT_EQ(ErrorOf([&] { WritePng("/dev/full", Gradient(255)); })->code(), ErrorCode::kIo);
+TEST_F(WrittenPng, DiskFull) {
+  std::ofstream(path_) << "old";
+  rlimit old_limit;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);  // writes past the limit fail instead
+  const rlimit small = {60, old_limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto error = ErrorOf([&] { WritePng(path_, Gradient(65535)); });
+  setrlimit(RLIMIT_FSIZE, &old_limit);
+  std::signal(SIGXFSZ, old_handler);
+
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::kIo) << error->what();
+  EXPECT_EQ(FileBytes(path_), (Bytes{'o', 'l', 'd'}));
+  const std::filesystem::directory_iterator left(folder_);
+  EXPECT_EQ(std::distance(begin(left), end(left)), 1);
+}
+
+TEST_F(WrittenPng, NoFolder) {
   EXPECT_TRUE(ErrorOf([&] { WritePng(folder_ + "/none/out.png", Gradient(255)); }));
 }
 

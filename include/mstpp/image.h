@@ -20,9 +20,19 @@ struct Image {
 };
 
 // Reads a JPEG, PNG (8 or 16 bit, palette) or TIFF (8 or 16 bit, float) by content, not by name.
-// The EXIF turn is applied and an ICC profile other than sRGB is converted to sRGB. Grey pictures,
-// CMYK, and pictures with an alpha channel that is not opaque everywhere are refused.
-// Throws Error (kNotFound, kIo, kCorrupt, kUnsupported).
+//
+// Upright: the turn in EXIF (or TIFF's own tag) is applied.
+// In sRGB: colours that the file says are others (an ICC profile, PNG's gamma and primaries, a
+// camera's mark for Adobe RGB) are converted by relative colorimetric intent, and those outside
+// sRGB clipped; a profile that means sRGB, or none, leaves every count as it is. Float TIFFs are
+// used as they are, also beyond 0..1.
+// Whole: a file that is cut short or damaged is an error, also where its library would only warn.
+//
+// Refused: grey, CMYK, alpha or extra channels that are not opaque everywhere, NaN, raw files,
+// TIFFs of several full pictures, wide-gamut or high dynamic range PNGs (cICP), more than 2^30
+// pixels.
+//
+// Throws Error (kNotFound, kIo, kCorrupt, kUnsupported, kOutOfMemory).
 Image ReadImage(const std::string& path);
 
 }  // namespace mstpp

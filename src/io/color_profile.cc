@@ -134,15 +134,18 @@ ColorProfile ColorProfile::AdobeRgb() {
 // is put to the colours.
 bool ColorProfile::LooksLikeSrgb(const std::string& name) const {
   const Transform transform(name, context_.get(), profile_.get(), TYPE_RGB_FLT);
-  constexpr int kSteps = 9;
-  for (int i = 0; i < kSteps * kSteps * kSteps; ++i) {
-    const std::array<float, 3> in = {i % kSteps / (kSteps - 1.0f),
-                                     i / kSteps % kSteps / (kSteps - 1.0f),
-                                     i / (kSteps * kSteps) / (kSteps - 1.0f)};
-    std::array<float, 3> out;
-    transform.Run(in.data(), out.data(), 1);
-    for (int c = 0; c < 3; ++c) {
-      if (!(std::abs(out[c] - in[c]) < 0.5f / 255)) return false;
+  constexpr std::array<float, 9> kLevels = {0,      0.125f, 0.25f,  0.375f, 0.5f,
+                                            0.625f, 0.75f,  0.875f, 1};
+  for (const float red : kLevels) {
+    for (const float green : kLevels) {
+      for (const float blue : kLevels) {
+        const std::array<float, 3> in = {red, green, blue};
+        std::array<float, 3> out;
+        transform.Run(in.data(), out.data(), 1);
+        for (int c = 0; c < 3; ++c) {
+          if (!(std::abs(out[c] - in[c]) < 0.5f / 255)) return false;
+        }
+      }
     }
   }
   return true;

@@ -39,11 +39,10 @@ def encode_srgb(v):
 
 
 def to_srgb(counts, white, space, decode):
-    """(3, h, w) counts of a colour space to sRGB's, rounded and clipped."""
-    linear = np.einsum(
-        "ij,jhw->ihw", np.linalg.solve(to_d50(SRGB), to_d50(space)), decode(counts / white)
-    )
-    return np.rint(np.clip(encode_srgb(linear), 0, 1) * white)
+    """(3, h, w) counts of a colour space to sRGB's: rounded and clipped unless they are floats."""
+    matrix = np.linalg.solve(to_d50(SRGB), to_d50(space))
+    encoded = encode_srgb(np.einsum("ij,jhw->ihw", matrix, decode(counts / white)))
+    return encoded if white == 1 else np.rint(np.clip(encoded, 0, 1) * white)
 
 
 def s15f16(v):

@@ -11,7 +11,7 @@ import numpy as np
 OUT = pathlib.Path(__file__).resolve().parents[2] / "data" / "images"
 WIDTH, HEIGHT = 23, 18  # more than one tile of 16 x 16, and no multiple of 8
 
-# An ICC profile's nine numbers are rounded to 2^-16, and sRGB's curve has a slope of 12.92 at black.
+# An ICC profile's nine numbers are rounded to 2^-16; sRGB's curve has a slope of 12.92 at black.
 ICC_STEPS_16 = 20  # counts of 16 bits: 3 * 2^-17 * 12.92 * 65535, rounded up
 
 ENTRIES = []

@@ -105,6 +105,10 @@ def make():
         65535,
         tolerance=corpus.ICC_STEPS_16,
     )
+    p3 = colors.to_srgb(planes(floats), 1, colors.P3, colors.decode_srgb)
+    # Values reach 1.15, so light 1.4, and the profile's rounding grows with the light.
+    steps = 1.4 * corpus.ICC_STEPS_16 / 65535
+    add("icc_p3_float.tif", tiff(floats, iccprofile=corpus.P3_ICC), p3, 1, tolerance=steps)
     add("icc_srgb.tif", tiff(RGB8, iccprofile=corpus.SRGB_TABLE_ICC), p8)
     add("thumbnail_after.tif", tiff_pages((RGB8, 0), (RGB8[::4, ::4], 1)), p8)
     refuse("two_pages.tif", tiff_pages((RGB8, 0), (RGB8, 0)), "several pictures")
