@@ -12,6 +12,7 @@
 
 #include "mstpp/error.h"
 #include "onnx/half.h"
+#include "weights/onnx_metadata.h"
 
 namespace mstpp {
 
@@ -217,6 +218,16 @@ void OnnxBuilder::AddProperty(const std::string& key, const std::string& value) 
   onnx::Property& property = *model_.add_metadata_props();
   property.set_key(key);
   property.set_value(value);
+}
+
+void OnnxBuilder::AddChecksum() {
+  OnnxChecksum sum;
+  for (const onnx::Tensor& tensor : graph_.initializer()) {
+    if (!IsOnnxWeight(tensor.name())) continue;
+    sum.Add(tensor.name(), tensor.raw_data().data(), tensor.raw_data().size());
+  }
+  AddProperty(kOnnxNames, sum.Names());
+  AddProperty(kOnnxChecksum, sum.All());
 }
 
 std::string OnnxBuilder::Finish(const std::string& graph_name,

@@ -63,6 +63,9 @@ class OnnxBuilder final : public Primitives {
 
   void AddProperty(const std::string& key, const std::string& value);
 
+  // Adds the properties by which the reader knows the weights that were written.
+  void AddChecksum();
+
   // The file's bytes. Throws Error (kUnsupported) beyond protobuf's 2 GiB.
   std::string Finish(const std::string& graph_name, const std::string& producer_version);
 

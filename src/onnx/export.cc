@@ -10,6 +10,7 @@
 #include "mstpp/error.h"
 #include "mstpp/mstpp.h"
 #include "onnx/builder.h"
+#include "weights/onnx_metadata.h"
 
 namespace mstpp {
 namespace {
@@ -117,10 +118,11 @@ class Exporter {
     }
     properties["weights_sha256"] = network_.sha256;
     properties["mstpp_version"] = Version();
-    properties["padding"] = options_.padding ? ToString(*options_.padding) : "none";
-    properties["attention"] =
+    properties[kOnnxPadding] = options_.padding ? ToString(*options_.padding) : "none";
+    properties[kOnnxAttention] =
         options_.form == AttentionForm::kPublished ? "published" : "restructured";
     for (const auto& [key, value] : properties) builder_.AddProperty(key, value);
+    builder_.AddChecksum();
   }
 
   const Network& network_;

@@ -31,6 +31,8 @@ bool DetectNpz(const Source& source);
 void ReadNpz(const Source& source, WeightsFile* file);
 bool DetectSafetensors(const Source& source);
 void ReadSafetensors(const Source& source, WeightsFile* file);
+bool DetectOnnx(const Source& source);
+void ReadOnnx(const Source& source, WeightsFile* file);
 
 // ReadWeights on a file that is in memory already; `path` is for messages.
 WeightsFile ReadWeightsFromMemory(const std::string& path, Bytes bytes, bool allow_nonfinite);

@@ -20,10 +20,11 @@ namespace {
 constexpr uint64_t kMaxFileBytes = uint64_t{4} << 30;
 
 // Asked in this order; the first that says yes reads.
-constexpr std::array<Format, 3> kFormats = {{
+constexpr std::array<Format, 4> kFormats = {{
     {"safetensors", DetectSafetensors, ReadSafetensors},
     {"pth", DetectPth, ReadPth},
     {"npz", DetectNpz, ReadNpz},
+    {"onnx", DetectOnnx, ReadOnnx},
 }};
 
 class Descriptor {
