@@ -242,6 +242,23 @@ TEST(Image, Budgets) {
   EXPECT_EQ(check(1000, 1000, 3000), std::nullopt);
   EXPECT_EQ(check(1000, 1000, 2900), ErrorCode::kCorrupt);
   EXPECT_EQ(check(100, 100, 1), std::nullopt);
+  const EncodedImage fat{"p", {}, {}};  // few pixels of many samples
+  EXPECT_TRUE(ErrorOf([&] { CheckSize(fat, 100, 100, 1 << 16, 1000); }));
+}
+
+// Files too large to load are refused unread: these have 17 GiB, all holes.
+TEST(Image, HugeFiles) {
+  const std::string path = testing::TempDir() + "mstpp_huge.png";
+  for (const std::string start : {"\x89PNG\r\n\x1a\n", "nothing"}) {
+    std::ofstream(path, std::ios::binary) << start;
+    std::error_code failed;
+    std::filesystem::resize_file(path, uint64_t{17} << 30, failed);
+    const auto error = ErrorOf([&] { ReadImage(path); });
+    std::filesystem::remove(path);
+    if (failed) GTEST_SKIP() << "no such files here: " << failed.message();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), ErrorCode::kUnsupported) << error->what();
+  }
 }
 
 // libtiff's handlers are the process's own by default; ours belong to the file.

@@ -45,22 +45,27 @@ bool Matches(std::span<const uint8_t> bytes, size_t offset, std::string_view sig
          signature;
 }
 
-DecodedImage Decode(const EncodedImage& file) {
-  const auto starts = [&](std::string_view signature) { return Matches(file.bytes, 0, signature); };
-  if (starts("\xff\xd8\xff"sv)) return ReadJpeg(file);
-  if (starts("\x89PNG\r\n\x1a\n"sv)) return ReadPng(file);
+using Reader = DecodedImage (*)(const EncodedImage&);
+
+// The reader for a file that begins so; kHeadBytes are enough. Throws Error.
+constexpr size_t kHeadBytes = 16;
+
+Reader FindReader(const std::string& name, std::span<const uint8_t> head) {
+  const auto starts = [&](std::string_view signature) { return Matches(head, 0, signature); };
+  if (starts("\xff\xd8\xff"sv)) return ReadJpeg;
+  if (starts("\x89PNG\r\n\x1a\n"sv)) return ReadPng;
   if (starts("II*\0"sv) || starts("MM\0*"sv) || starts("II+\0"sv) || starts("MM\0+"sv)) {
-    return ReadTiff(file);
+    return ReadTiff;
   }
-  if (file.bytes.empty()) throw Error(ErrorCode::kCorrupt, file.name, "the file is empty");
+  if (head.empty()) throw Error(ErrorCode::kCorrupt, name, "the file is empty");
   for (const Signature& other : kOtherFormats) {
-    if (Matches(file.bytes, other.offset, other.bytes)) {
+    if (Matches(head, other.offset, other.bytes)) {
       throw Error(
-          ErrorCode::kUnsupported, file.name,
+          ErrorCode::kUnsupported, name,
           fmt::format("is {}; JPEG, PNG and TIFF are read: convert it to one of them", other.name));
     }
   }
-  throw Error(ErrorCode::kUnsupported, file.name, "is not a JPEG, PNG or TIFF picture");
+  throw Error(ErrorCode::kUnsupported, name, "is not a JPEG, PNG or TIFF picture");
 }
 
 }  // namespace
@@ -76,9 +81,9 @@ void CheckSize(const EncodedImage& file, uint64_t width, uint64_t height, uint64
                             width, height, file.limits.pixels));
   }
   // Small pictures (and TIFF's padded tiles) cost nothing, whatever their file's size.
-  constexpr uint64_t kSmall = 64 << 10;
-  const uint64_t pixels = width * height;
-  if (pixels > kSmall && pixels * bytes_per_pixel / expansion > file.bytes.size()) {
+  constexpr uint64_t kSmall = 1 << 20;
+  const uint64_t bytes = width * height * bytes_per_pixel;
+  if (bytes > kSmall && bytes / expansion > file.bytes.size()) {
     throw Error(ErrorCode::kCorrupt, file.name,
                 fmt::format("{} x {} pixels cannot come from {} bytes: the file is cut short, or "
                             "made to exhaust memory",
@@ -116,7 +121,7 @@ void ThrowCmyk(const std::string& name) {
 Image ReadImageFromMemory(const std::string& name, std::span<const uint8_t> bytes,
                           const ImageLimits& limits) {
   try {
-    DecodedImage decoded = Decode({name, bytes, limits});
+    DecodedImage decoded = FindReader(name, bytes)({name, bytes, limits});
     decoded.profile.ConvertToSrgb(&decoded.image);
     ApplyOrientation(decoded.orientation, &decoded.image);
     return std::move(decoded.image);
@@ -126,7 +131,16 @@ Image ReadImageFromMemory(const std::string& name, std::span<const uint8_t> byte
 }
 
 Image ReadImage(const std::string& path) {
+  constexpr uint64_t kMostBytes = uint64_t{16} << 30;  // 2^30 pixels of floats, and then some
   const InputFile file(path);
+  uint8_t head[kHeadBytes];
+  FindReader(path, {head, file.ReadSome(0, head, kHeadBytes)});  // before all of it is loaded
+  if (file.size() > kMostBytes) {
+    throw Error(ErrorCode::kUnsupported, path,
+                fmt::format("{} bytes are more than the {} that are read; cut the picture into "
+                            "parts",
+                            file.size(), kMostBytes));
+  }
   std::unique_ptr<uint8_t[]> bytes;
   try {
     bytes = std::make_unique_for_overwrite<uint8_t[]>(file.size());

@@ -23,13 +23,15 @@
 namespace mstpp {
 namespace {
 
-// LZMA and Zstandard pack a plain area this far; the others stay well below.
+// Zstandard packs a plain area this far; the others stay well below.
 constexpr uint64_t kExpansion = 1 << 15;
 constexpr int kMostPages = 64;
 
+// LZMA is not among them: it lets a file of some bytes ask for gigabytes.
 constexpr uint16_t kCompressions[] = {
     COMPRESSION_NONE,    COMPRESSION_LZW,  COMPRESSION_PACKBITS, COMPRESSION_ADOBE_DEFLATE,
-    COMPRESSION_DEFLATE, COMPRESSION_JPEG, COMPRESSION_LZMA,     COMPRESSION_ZSTD};
+    COMPRESSION_DEFLATE, COMPRESSION_JPEG, COMPRESSION_ZSTD,
+};
 
 // A rectangle of decoded samples at (x, y) of the picture.
 struct Block {

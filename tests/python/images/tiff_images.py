@@ -28,12 +28,9 @@ def make():
     p8, p16 = planes(RGB8), planes(RGB16)
     add("rgb8.tif", tiff(RGB8), p8)
     add("rgb8_big.tif", tiff(RGB8, bigtiff=True, rowsperstrip=4), p8)
-    for name in ("lzw", "adobe_deflate", "packbits", "lzma", "zstd"):
-        add(
-            f"rgb8_{name}.tif",
-            pillow_tiff(compression=f"tiff_{name}" if name in ("lzw", "adobe_deflate") else name),
-            p8,
-        )
+    for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd"):
+        add(f"rgb8_{name.removeprefix('tiff_')}.tif", pillow_tiff(compression=name), p8)
+    refuse("lzma.tif", pillow_tiff(compression="lzma"), "compressed by method 34925")
     add("rgb8_predictor.tif", pillow_tiff(compression="tiff_lzw", tiffinfo={317: 2}), p8)
     add("rgb8_tiled.tif", tiff(RGB8, tile=(16, 16)), p8)
     add("rgb8_planar.tif", tiff(p8, planarconfig="separate", rowsperstrip=5), p8)
