@@ -75,14 +75,15 @@ std::string Complaint(const std::string& bytes, const std::string& format,
   return "";
 }
 
-void ExpectRefused(const std::string& bytes, size_t length) {
-  EXPECT_THROW(Read(bytes.substr(0, length)), Error) << "the first " << length << " bytes";
+void ExpectRefused(std::string_view bytes) {
+  EXPECT_THROW(Read(bytes), Error) << "the first " << bytes.size() << " bytes";
 }
 
 TEST(WeightsDamage, SmallFilesCutAnywhere) {
   for (const auto& [format, bytes] : SmallSamples()) {
     SCOPED_TRACE(format);
-    for (size_t length = 0; length < bytes.size(); ++length) ExpectRefused(bytes, length);
+    // Copies, so that AddressSanitizer sees every step beyond the end.
+    for (size_t length = 0; length < bytes.size(); ++length) ExpectRefused(bytes.substr(0, length));
   }
 }
 
@@ -141,10 +142,13 @@ TEST(WeightsDamage, RealFilesCut) {
   constexpr size_t kStride = 1000, kStructure = 9000;
   for (const auto& [format, bytes] : RealSamples()) {
     SCOPED_TRACE(format);
-    for (size_t length = 0; length < bytes.size(); length += kStride) ExpectRefused(bytes, length);
+    const std::string_view whole = bytes;
+    for (size_t length = 0; length < whole.size(); length += kStride) {
+      ExpectRefused(whole.substr(0, length));
+    }
     const size_t first = format == "safetensors" ? 0 : bytes.size() - kStructure;
     const size_t step = format == "safetensors" ? 1 : 7;
-    for (size_t i = 0; i < kStructure; i += step) ExpectRefused(bytes, first + i);
+    for (size_t i = 0; i < kStructure; i += step) ExpectRefused(whole.substr(0, first + i));
   }
 }
 
@@ -153,7 +157,7 @@ TEST(WeightsDamage, RealFilesWithBitsFlipped) {
   for (const auto& [format, bytes] : RealSamples()) {
     SCOPED_TRACE(format);
     const StateDict intact = Read(bytes).tensors;
-    for (int round = 0; round < 60; ++round) {
+    for (int round = 0; round < 40; ++round) {
       std::string damaged = bytes;
       for (size_t n = 1 + random() % 8; n > 0; --n) {
         const size_t bit = random() % (8 * bytes.size());

@@ -9,7 +9,7 @@ std::string Replaced(std::string text, std::string_view from, std::string_view t
   return text.replace(position, from.size(), to);
 }
 
-WeightsFile Read(const std::string& bytes, bool allow_nonfinite) {
+WeightsFile Read(std::string_view bytes, bool allow_nonfinite) {
   return ReadWeightsFromMemory(
       "file", {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, allow_nonfinite);
 }

@@ -19,7 +19,7 @@ namespace mstpp::weights_testing {
 std::string Replaced(std::string text, std::string_view from, std::string_view to,
                      size_t start = 0);
 
-WeightsFile Read(const std::string& bytes, bool allow_nonfinite = false);
+WeightsFile Read(std::string_view bytes, bool allow_nonfinite = false);
 
 // Expects that reading fails so, with each of `parts` in the message.
 void ExpectError(const std::string& bytes, ErrorCode code, const std::vector<std::string>& parts);
