@@ -243,12 +243,22 @@ class CpuBackend final : public Backend {
         Conv3x3(weights, x, residual, Map{}, &target, tile, nullptr, work);
       });
     };
-    run(planes);
-    if (!tap) return;
-    std::vector<float> padded(s.plan->height * s.plan->width * static_cast<size_t>(planes.c));
+    if (!tap) {
+      run(planes);
+      return;
+    }
     const auto height = static_cast<int64_t>(s.plan->height);
     const auto width = static_cast<int64_t>(s.plan->width);
-    run(MutableTensorView::Nchw(padded.data(), 1, planes.c, height, width));
+    std::vector<float> padded(static_cast<size_t>(height * width * planes.c));
+    const auto whole = MutableTensorView::Nchw(padded.data(), 1, planes.c, height, width);
+    run(whole);
+    for (int64_t c = 0; c < planes.c; ++c) {
+      for (int64_t y = 0; y < planes.h; ++y) {
+        const float* in = whole.data + c * whole.stride_c + y * whole.stride_h;
+        float* out = planes.data + c * planes.stride_c + y * planes.stride_h;
+        for (int64_t x = 0; x < planes.w; ++x) out[x * planes.stride_w] = in[x];
+      }
+    }
     tap(node.name, TensorView::Nchw(padded.data(), 1, planes.c, height, width));
   }
 

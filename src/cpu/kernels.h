@@ -71,8 +71,9 @@ struct SpectralAttentionWeights {
   int heads = 0;
   size_t channels = 0;
   std::vector<double> q, k, v, project, rescale;  // PyTorch's, row-major
-  Panels value;                                   // Wv'
-  AlignedBuffer bias, first, second;              // proj.bias; pos_emb.0 and .2
+  std::vector<double> q_transposed;
+  Panels value;                       // Wv'
+  AlignedBuffer bias, first, second;  // proj.bias; pos_emb.0 and .2
 };
 size_t SpectralAttentionWork(const SpectralAttentionWeights& weights);
 // M' from S = X'X (row-major channels x channels, both triangles) into panels.

@@ -147,11 +147,13 @@ SpectralAttentionWeights::SpectralAttentionWeights(const StateDict& tensors,
   rescale = doubles(".rescale");
   const std::vector<float>& shift = tensors.at(name + ".proj.bias").data;
   channels = shift.size();
+  q_transposed.resize(q.size());
   value = Panels(channels, channels);
   bias = AlignedBuffer(value.count() * PanelWidth());
   for (size_t o = 0; o < channels; ++o) {
     bias.data()[o] = shift[o];
     for (size_t i = 0; i < channels; ++i) {
+      q_transposed[i * channels + o] = q[o * channels + i];
       value.Set(i, o, static_cast<float>(v[o * channels + i]));
     }
   }
