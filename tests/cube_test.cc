@@ -15,6 +15,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cube_testing.h"
@@ -225,6 +226,21 @@ TEST_P(CubeTest, FullDisk) {
   EXPECT_EQ(Names(), names);
   ExpectEqual(ReadCube(CubePath()), small);
   ASSERT_EQ(::umount(folder_.c_str()), 0);
+}
+
+TEST_P(CubeTest, OnSeveralThreadsAtOnce) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const Cube cube = MakeCube(3, 20 + i, 30);
+      const std::string path = Path(std::to_string(i) + GetParam());
+      for (int times = 0; times < 5; ++times) {
+        WriteCube(path, cube);
+        ExpectEqual(ReadCube(path), cube);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 class CubePathTest : public FolderTest {};

@@ -122,6 +122,21 @@ Cube Read(const std::string& path) {
                   ReplaceExtension(path, ".hdr") + " beside it");
 }
 
+void Write(const std::string& path, const Cube& cube) {
+  const std::vector<std::string> paths = CubePaths(path);
+  switch (FormatOf(path)) {
+    case Format::kMat:
+      return WriteMat(path, cube);
+    case Format::kEnviHeader:
+    case Format::kEnviData:
+      return WriteEnvi(paths[0], paths[1], cube);
+    case Format::kNpy:
+      return WriteNpyCube(paths[0], paths[1], cube);
+    case Format::kTiff:
+      return WriteTiffCube(path, cube);
+  }
+}
+
 }  // namespace
 
 std::string ReplaceExtension(const std::string& path, const std::string& extension) {
@@ -165,18 +180,11 @@ std::vector<std::string> CubePaths(const std::string& path) {
 }
 
 void WriteCube(const std::string& path, const Cube& cube) {
-  const std::vector<std::string> paths = CubePaths(path);
   CheckCube(path, cube);
-  switch (FormatOf(path)) {
-    case Format::kMat:
-      return WriteMat(path, cube);
-    case Format::kEnviHeader:
-    case Format::kEnviData:
-      return WriteEnvi(paths[0], paths[1], cube);
-    case Format::kNpy:
-      return WriteNpyCube(paths[0], paths[1], cube);
-    case Format::kTiff:
-      return WriteTiffCube(path, cube);
+  try {
+    Write(path, cube);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kOutOfMemory, path, "not enough memory to write this cube");
   }
 }
 

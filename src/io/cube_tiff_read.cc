@@ -18,7 +18,7 @@
 namespace mstpp {
 namespace {
 
-constexpr int64_t kMaxImages = 1 << 16;
+constexpr int64_t kMaxImages = 4096;
 
 // How the numbers of one image lie in the file. Strips are tiles as wide as the image.
 struct Layout {
@@ -91,7 +91,7 @@ class TiffReader {
     ReadDescription(&cube);
     tile_.resize(static_cast<size_t>(layout.tile_bytes()));
     for (int64_t image = 0; image < images; ++image) {
-      if (image > 0) Select(image);
+      if (image > 0) tiff_.Next();
       ReadImage(layout, cube.data.data() + image * cube.pixels());
     }
     return cube;
@@ -102,12 +102,6 @@ class TiffReader {
 
   [[noreturn]] void Unsupported(const std::string& what) const {
     throw Error(ErrorCode::kUnsupported, path(), what);
-  }
-
-  void Select(int64_t image) const {
-    if (TIFFSetDirectory(tiff_.get(), static_cast<tdir_t>(image)) != 1) {
-      tiff_.Throw(ErrorCode::kCorrupt, fmt::format("cannot read its image {}", image + 1));
-    }
   }
 
   // Of the current image.
@@ -145,18 +139,20 @@ class TiffReader {
   }
 
   // All must be alike; smaller copies for viewers are not counted.
-  int64_t CountImages(const Layout& first) const {
+  int64_t CountImages(const Layout& first) {
     int64_t images = 1;
     while (TIFFLastDirectory(tiff_.get()) == 0) {
       if (images == kMaxImages) Unsupported(fmt::format("more than {} images", kMaxImages));
-      Select(images);
+      tiff_.Next();
       const auto kind = tiff_.Tag<uint32_t>(TIFFTAG_SUBFILETYPE, 0);
       if ((kind & FILETYPE_REDUCEDIMAGE) != 0) break;
       if (first.samples > 1) Unsupported("several images of several samples each");
       if (ReadLayout() != first) Unsupported("its images are of different sizes or types");
       ++images;
     }
-    Select(0);
+    if (TIFFSetDirectory(tiff_.get(), 0) != 1) {
+      tiff_.Throw(ErrorCode::kCorrupt, "cannot read image 1");
+    }
     return images;
   }
 
@@ -174,7 +170,7 @@ class TiffReader {
         CubeElements(path(), layout.samples_each(), layout.tile_height, layout.tile_width);
     if (count > most / bytes_each || tile > most / bytes_each) {
       throw Error(ErrorCode::kCorrupt, path(),
-                  fmt::format("{} numbers of {} bits cannot be in a file of {} bytes", count,
+                  fmt::format("{} numbers of {} bits are too many for a file of {} bytes", count,
                               layout.bits, file_.size()));
     }
   }

@@ -17,7 +17,7 @@
 namespace mstpp {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr std::string_view kTitle = "Hyperspectral cube written by mstpp";
 
@@ -146,7 +146,12 @@ std::vector<double> ReadWavelengths(const std::string& path, const Fields& field
   const double greatest = *std::max_element(values.begin(), values.end());
   const double unit = UnitInNm(fields).value_or(greatest < 100 ? 1000 : 1);
   if (unit == 0) return {};
-  for (double& value : values) value *= unit;
+  for (double& value : values) {
+    value *= unit;
+    if (!std::isfinite(value)) {
+      throw Error(ErrorCode::kCorrupt, path, "'wavelength' has an entry beyond all bounds");
+    }
+  }
   return values;
 }
 
@@ -169,7 +174,7 @@ Provenance ReadDescription(const std::string& path, const Fields& fields) {
 
 std::string FormatDescription(const Provenance& provenance) {
   std::string text(kTitle);
-  const Json fields = ProvenanceToJson(provenance);
+  const nlohmann::ordered_json fields = ProvenanceToJson(provenance);
   for (const auto& [name, value] : fields.items()) {
     text += "\n  " + name + ": ";
     // Readers end the description at a brace.

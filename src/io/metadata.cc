@@ -14,7 +14,9 @@
 namespace mstpp {
 namespace {
 
-using Json = nlohmann::ordered_json;
+// Written in order; read into a map, since an ordered object of many fields takes quadratic time.
+using OrderedJson = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 struct Field {
   const char* name;
@@ -34,12 +36,12 @@ constexpr Field kFields[] = {
     {"clipped", &Provenance::clipped},
 };
 
-void Put(const std::string& value, Json* json) {
+void Put(const std::string& value, OrderedJson* json) {
   if (!value.empty()) *json = value;
 }
 
 template <typename T>
-void Put(const std::optional<T>& value, Json* json) {
+void Put(const std::optional<T>& value, OrderedJson* json) {
   if (value) *json = *value;
 }
 
@@ -92,10 +94,10 @@ Json Parse(std::string_view text) { return Json::parse(text, nullptr, /*allow_ex
 
 }  // namespace
 
-Json ProvenanceToJson(const Provenance& provenance) {
-  Json json = Json::object();
+OrderedJson ProvenanceToJson(const Provenance& provenance) {
+  OrderedJson json = OrderedJson::object();
   for (const Field& field : kFields) {
-    Json value;
+    OrderedJson value;
     std::visit([&](auto member) { Put(provenance.*member, &value); }, field.member);
     if (!value.is_null()) json[field.name] = std::move(value);
   }
@@ -120,12 +122,12 @@ Provenance ProvenanceFromJson(const Json& json, const std::string& where) {
   return provenance;
 }
 
-std::string DumpJson(const Json& json, int indent) {
-  return json.dump(indent, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+std::string DumpJson(const OrderedJson& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/true, OrderedJson::error_handler_t::replace);
 }
 
 std::string MetadataToText(const Cube& cube, int indent) {
-  Json json = Json::object();
+  OrderedJson json = OrderedJson::object();
   if (!cube.wavelengths_nm.empty()) json["wavelengths_nm"] = cube.wavelengths_nm;
   json["mstpp"] = ProvenanceToJson(cube.provenance);
   return DumpJson(json, indent);

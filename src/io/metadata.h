@@ -15,7 +15,7 @@ nlohmann::ordered_json ProvenanceToJson(const Provenance& provenance);
 
 // The other way round. Unknown fields are ignored. Throws Error (kCorrupt) naming `where` and the
 // field whose type is wrong.
-Provenance ProvenanceFromJson(const nlohmann::ordered_json& json, const std::string& where);
+Provenance ProvenanceFromJson(const nlohmann::json& json, const std::string& where);
 
 // What every cube file carries beside its numbers, in ASCII:
 // {"wavelengths_nm": [400.0, ...], "mstpp": {what ProvenanceToJson gives}}.

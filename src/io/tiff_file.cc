@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/tiff_file.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,6 +46,13 @@ void TiffFile::Open(const char* mode) {
   }
   if (tiff_ == nullptr || message_[0] != '\0') {
     Throw(input_ != nullptr ? ErrorCode::kCorrupt : ErrorCode::kIo, "cannot open the TIFF");
+  }
+}
+
+void TiffFile::Next() {
+  if (TIFFReadDirectory(get()) != 1 || message_[0] != '\0') {
+    Throw(ErrorCode::kCorrupt,
+          fmt::format("cannot read image {}", TIFFCurrentDirectory(get()) + 1));
   }
 }
 

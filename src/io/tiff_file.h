@@ -37,6 +37,9 @@ class TiffFile {
     return TIFFGetFieldDefaulted(get(), tag, &value) == 1 ? value : otherwise;
   }
 
+  // Goes to the next image. Throws Error (kCorrupt).
+  void Next();
+
   // The Error for a libtiff call that failed: the operating system's reason if it has one, else
   // libtiff's, with `code`.
   [[noreturn]] void Throw(ErrorCode code, const std::string& what) const;

@@ -2,6 +2,7 @@
 """Cube files against the readers and writers of others: h5py, spectral, tifffile, NumPy."""
 
 import json
+import re
 import subprocess
 
 import h5py
@@ -158,6 +159,22 @@ def test_tiff_is_read_by_tifffile(write, shape):
             assert tiff.asarray().shape == shape
         metadata = json.loads(page.description)
         assert metadata == {"wavelengths_nm": wavelengths(shape[0]), "mstpp": PROVENANCE}
+
+
+def test_the_documents_snippets(write, source, tmp_path, monkeypatch):
+    for extension in ".mat", ".hdr", ".npy", ".tif":
+        write("photo" + extension, (31, 5, 7))
+    monkeypatch.chdir(tmp_path)
+    text = (source / "docs/formats.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"<!-- tested -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 4
+    for snippet in snippets:
+        names = {}
+        exec(compile(snippet, "docs/formats.md", "exec"), names)
+        assert np.array_equal(names["cube"].transpose(2, 0, 1), expected((31, 5, 7))), snippet
+        assert list(names["wavelengths"]) == wavelengths(31), snippet
+        if "metadata" in names:
+            assert names["metadata"]["mstpp"] == PROVENANCE
 
 
 # What others write, read by the library.
