@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times the CUDA backend on the device: picture and cube in device memory, one CUDA graph, CUDA
+// events, the median of 200 runs after 50. With --kernels also every kernel by itself.
+//
+//   cuda_bench [--size HxW] [--batches 1,16] [--precisions fp16,...] [--kernels] [--portable]
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cuda/check.h"
+#include "cuda/kernels/network_io.h"
+#include "cuda/program.h"
+#include "cuda/runner.h"
+#include "model/network.h"
+#include "model/padding.h"
+#include "mstpp/error.h"
+
+namespace mstpp::cuda {
+namespace {
+
+struct Arguments {
+  int height = 482, width = 512, index = 0;
+  std::vector<int> batches = {1};
+  std::vector<Precision> precisions = {Precision::kFP16};
+  bool kernels = false, portable = false;
+};
+
+std::vector<std::string> Split(const std::string& text) {
+  std::vector<std::string> items;
+  size_t begin = 0;
+  while (begin <= text.size()) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    items.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return items;
+}
+
+Arguments Parse(int argc, char** argv) {
+  Arguments a;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    const auto next = [&]() -> std::string {
+      if (i + 1 == argc) throw Error(ErrorCode::kInvalidArgument, flag, "needs a value");
+      return argv[++i];
+    };
+    if (flag == "--size") {
+      const std::string size = next();
+      a.height = std::stoi(size);
+      a.width = std::stoi(size.substr(size.find('x') + 1));
+    } else if (flag == "--batches") {
+      a.batches.clear();
+      for (const std::string& b : Split(next())) a.batches.push_back(std::stoi(b));
+    } else if (flag == "--precisions") {
+      a.precisions.clear();
+      for (const std::string& p : Split(next())) a.precisions.push_back(ParsePrecision(p));
+    } else if (flag == "--kernels") {
+      a.kernels = true;
+    } else if (flag == "--portable") {
+      a.portable = true;
+    } else {
+      throw Error(ErrorCode::kInvalidArgument, flag, "unknown flag");
+    }
+  }
+  return a;
+}
+
+class Timer {
+ public:
+  Timer() {
+    Check(cudaEventCreate(&begin_), "creating an event");
+    Check(cudaEventCreate(&end_), "creating an event");
+  }
+  ~Timer() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  // Milliseconds: median, least, 95th percentile.
+  struct Result {
+    double median, least, p95;
+  };
+  template <class Work>
+  Result Measure(cudaStream_t stream, int warm, int runs, const Work& work) {
+    for (int i = 0; i < warm; ++i) work();
+    std::vector<double> times;
+    for (int i = 0; i < runs; ++i) {
+      Check(cudaEventRecord(begin_, stream), "recording");
+      work();
+      Check(cudaEventRecord(end_, stream), "recording");
+      Check(cudaEventSynchronize(end_), "running");
+      float ms = 0;
+      Check(cudaEventElapsedTime(&ms, begin_, end_), "timing");
+      times.push_back(ms);
+    }
+    std::sort(times.begin(), times.end());
+    return {times[times.size() / 2], times.front(), times[times.size() * 95 / 100]};
+  }
+
+ private:
+  cudaEvent_t begin_, end_;
+};
+
+void TimeKernels(const Program& program, cudaStream_t main, cudaStream_t aside) {
+  constexpr int kRepeats = 20;
+  Timer timer;
+  struct Sum {
+    double us = 0;
+    int count = 0;
+  };
+  std::map<std::string, Sum> by_kernel;
+  double total = 0;
+  for (const Step& step : program.steps) {
+    Program repeated;
+    for (int i = 0; i < kRepeats; ++i)
+      repeated.steps.push_back({step.node, step.kernel, step.launch});
+    const Graph graph(repeated, main, aside);
+    const double us =
+        timer.Measure(main, 2, 9, [&] { graph.Launch(main); }).median * 1000 / kRepeats;
+    fmt::print("  {:<44} {:<18} {:8.2f} us\n", step.node, step.kernel, us);
+    Sum& sum = by_kernel[step.kernel];
+    sum.us += us;
+    ++sum.count;
+    if (!step.aside) total += us;
+  }
+  for (const auto& [kernel, sum] : by_kernel) {
+    fmt::print("  {:<18} {:3} x {:8.2f} = {:9.2f} us\n", kernel, sum.count, sum.us / sum.count,
+               sum.us);
+  }
+  fmt::print("  sum of the main stream's kernels {:.1f} us\n", total);
+}
+
+void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu) {
+  auto network = a.portable ? nullptr : MakeTensorCoreNetwork(model.network(), precision, gpu);
+  const bool tensor_cores = network != nullptr;
+  if (!tensor_cores) network = MakePortableNetwork(model.network(), precision, gpu);
+  const int multiple = model.config().padding_multiple();
+  const Stream main, aside;
+  for (int batch : a.batches) {
+    const Shape shape{std::min(batch, kGroup), static_cast<int>(RoundUp(a.height, multiple)),
+                      static_cast<int>(RoundUp(a.width, multiple))};
+    const size_t pixels = static_cast<size_t>(shape.images) * a.height * a.width;
+    std::vector<float> picture(pixels * model.config().in_channels);
+    for (size_t i = 0; i < picture.size(); ++i) {
+      picture[i] = static_cast<float>((i * 2654435761u) % 1024) / 1024.0f;
+    }
+    const DeviceBuffer image(std::span(reinterpret_cast<const unsigned char*>(picture.data()),
+                                       picture.size() * sizeof(float)));
+    const DeviceBuffer cube(pixels * model.config().bands * sizeof(float));
+    NetworkIo io = {};
+    io.image = image.as<float>();
+    io.cube = cube.as<float>();
+    const int64_t plane = static_cast<int64_t>(a.height) * a.width;
+    const int64_t in[4] = {plane * model.config().in_channels, plane, a.width, 1};
+    const int64_t out[4] = {plane * model.config().bands, plane, a.width, 1};
+    std::copy_n(in, 4, io.image_stride);
+    std::copy_n(out, 4, io.cube_stride);
+    io.height = io.cube_height = a.height;
+    io.width = io.cube_width = a.width;
+    io.reflect = 1;
+    const DeviceBuffer io_memory(std::span(reinterpret_cast<const unsigned char*>(&io), sizeof io));
+    const DeviceBuffer arena(network->ArenaBytes(shape, false));
+    const Program program = network->Compile(shape, false, arena.data(), io_memory.as<NetworkIo>());
+    const Graph graph(program, main.get(), aside.get());
+    const int launches = (batch + shape.images - 1) / shape.images;
+    Timer timer;
+    const Timer::Result r = timer.Measure(main.get(), 50, 200, [&] {
+      for (int i = 0; i < launches; ++i) graph.Launch(main.get());
+    });
+    fmt::print(
+        "{} {} batch {} in groups of {}: median {:.4f} ms ({:.4f} an image), least {:.4f}, p95 "
+        "{:.4f}; {} kernels, arena {:.0f} MB\n",
+        ToString(precision), tensor_cores ? "tensor-core" : "portable", batch, shape.images,
+        r.median, r.median / batch, r.least, r.p95, program.steps.size(),
+        static_cast<double>(arena.size()) / 1e6);
+    if (a.kernels) TimeKernels(program, main.get(), aside.get());
+    std::fflush(stdout);
+  }
+}
+
+int Run(int argc, char** argv) {
+  const Arguments arguments = Parse(argc, argv);
+  const auto begin = std::chrono::steady_clock::now();
+  const Model model = Model::Random({}, 1);
+  const DeviceInfo gpu = QueryDevice(arguments.index);
+  const DeviceScope scope(arguments.index);
+  fmt::print("{}, {} x {}\n", gpu.name, arguments.height, arguments.width);
+  for (Precision precision : arguments.precisions) Bench(arguments, model, precision, gpu);
+  fmt::print("all of it {:.2f} s\n",
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  return 0;
+}
+
+}  // namespace
+}  // namespace mstpp::cuda
+
+int main(int argc, char** argv) {
+  try {
+    return mstpp::cuda::Run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tensor-core kernels, each ready to launch for one shape. They fill in how the image is cut.
+#pragma once
+
+#include "cuda/kernels/attention_matrix.cuh"
+#include "cuda/kernels/conv3x3.cuh"
+#include "cuda/kernels/downsample.cuh"
+#include "cuda/kernels/feed_forward.cuh"
+#include "cuda/kernels/gram.cuh"
+#include "cuda/kernels/position.cuh"
+#include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/launch.cuh"
+
+namespace mstpp::cuda {
+
+enum class Arithmetic { kFp16, kBf16, kTf32, kTf32x3 };
+
+// C is that of the map that is written, but for the gram's and downsampling's, which is read.
+Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const DeviceInfo& gpu);
+Launch FeedForwardLaunch(Arithmetic arithmetic, int C, FeedForwardParams params,
+                         const DeviceInfo& gpu);
+Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const DeviceInfo& gpu);
+Launch ImageConvLaunch(Arithmetic arithmetic, ImageConvParams params, const DeviceInfo& gpu);
+Launch DownsampleLaunch(Arithmetic arithmetic, int C, DownsampleParams params,
+                        const DeviceInfo& gpu);
+Launch UpsampleFuseLaunch(Arithmetic arithmetic, int C, UpsampleFuseParams params,
+                          const DeviceInfo& gpu);
+
+// How many partial sums of S an image of so many pixels gives: from its size only.
+int GramBlocks(int C, int pixels);
+Launch GramLaunch(int C, GramParams params);
+Launch GramReduceLaunch(GramReduceParams params);
+Launch AttentionRowsLaunch(AttentionParams params);
+Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params);
+
+// x + d + X M' + b_proj for one image, which otherwise only exists inside the feed-forward kernel.
+struct AttentionTapParams {
+  const void *x, *d, *matrix;
+  void* y;
+  int C, pixels;
+};
+Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& params);
+
+}  // namespace mstpp::cuda

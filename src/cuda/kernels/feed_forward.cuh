@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rest of a spectral attention block, once its matrix M is known:
+//
+//   x1  = x + d + X M' + b_proj                      the attention's output; d from position.cuh
+//   out = x1 + W2 GELU(dw3(GELU(W1' LN(x1) + b1)))   LN without gain, offset and mean: see Pack
+//
+// Work: a block of kWarps warps walks down a strip of 8 P columns, two rows at a time; the strip's
+// first and last column feed the 3 x 3 only. A warp owns 32 hidden channels: their part of W1 and
+// W2 stays in its registers, and so do the hidden rows, from the first product through the
+// depthwise convolution to the second. Only the ends of the chain are shared, through shared
+// memory: LN(x1) comes in, and each warp's part of W2's sums goes out to the warp that finishes
+// that slice of the outputs. A slice is one Vec a lane: pixel i of the lane's P, channels 32q..; it
+// is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
+// in its registers.
+//
+// If 32 kWarps < 4 C the block goes down its rows several times, hidden channels after hidden
+// channels, adding to `out`.
+#pragma once
+
+#include "cuda/kernels/lanes.cuh"
+
+namespace mstpp::cuda {
+
+struct FeedForwardParams {
+  const void* x;          // images x height x width x C
+  const void* d;          // the same
+  void* out;              // the same
+  const void* matrix;     // images of M, b_proj in its last column: tiles [C / 32][C / 32][4]
+  const void* weight1;    // tiles [4 C / 32][C / 32][4], b1 in the last column
+  const void* depthwise;  // [4 C / 32] of Depthwise::kWeightBytes
+  const void* weight2;    // tiles [C / 32][4 C / 32][4]
+  int channels;           // of the network, less than C
+  float reciprocal_channels;
+  int height, width, rows, strips, segments, images;  // rows: even
+};
+
+template <class Policy, int C, int P>
+struct FeedForwardShape {
+  using V = Vec<typename Policy::Pair>;
+  using Stored = typename Policy::Stored;
+  static constexpr int kGroups = C / 32;      // of 32 channels
+  static constexpr int kWarps = kGroups * P;  // also the number of slices
+  static constexpr int kHidden = 32 * kWarps;
+  static constexpr int kPasses = 4 * C / kHidden;
+  static constexpr int kUseful = 8 * P - 2;
+  static_assert(4 * C % kHidden == 0, "the hidden channels must divide among the warps");
+  // Shared memory.
+  static constexpr int kStored = kWarps * kWarpVecBytes<Stored>;  // a row of x or d
+  static constexpr int kRow = kWarps * kWarpVecBytes<V>;          // a row of LN(x1)
+  static constexpr int kX = 0;                                    // two rows
+  static constexpr int kD = kX + 2 * kStored;                     // two rows
+  static constexpr int kNormed = kD + 2 * kStored;                // two pairs of rows
+  static constexpr int kParts = kNormed + 4 * kRow;               // two rows from kWarps warps
+  static constexpr int kMatrix = kParts + 2 * kWarps * kRow;
+  static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<V>;
+  static constexpr int kStats =
+      kDepthwise + kWarps * Depthwise<typename Policy::Pair, P>::kWeightBytes;
+  static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
+};
+
+template <class Policy, int C, int P>
+class FeedForward {
+  using Shape = FeedForwardShape<Policy, C, P>;
+  using Pair = typename Policy::Pair;
+  using V = typename Shape::V;
+  using Stored = typename Shape::Stored;
+  using Dw = Depthwise<Pair, P>;
+  static constexpr int kGroups = Shape::kGroups;
+  static constexpr int kWarps = Shape::kWarps;
+  static constexpr int kElement = sizeof(Stored) / 8;
+
+ public:
+  MSTPP_DEVICE explicit FeedForward(const FeedForwardParams& p)
+      : p_(p),
+        shared_(SharedMemory()),
+        lane_(threadIdx.x & 31),
+        warp_(threadIdx.x >> 5),
+        pixel_(warp_ % P),
+        group_(warp_ / P) {
+    const int strip = blockIdx.x % p.strips;
+    const int segment = blockIdx.x / p.strips % p.segments;
+    image_ = blockIdx.x / p.strips / p.segments;
+    row_begin_ = segment * p.rows;
+    row_end_ = min(row_begin_ + p.rows, p.height);
+    const int local = P * (lane_ >> 2) + pixel_;
+    column_ = strip * Shape::kUseful - 1 + local;
+    in_columns_ = static_cast<unsigned>(column_) < static_cast<unsigned>(p.width);
+    stores_ = in_columns_ && local >= 1 && local < 8 * P - 1;
+    image_offset_ = static_cast<size_t>(image_) * p.height * p.width * C;
+  }
+
+  MSTPP_DEVICE void Run() {
+    const auto* matrix = static_cast<const uint4*>(p_.matrix) +
+                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
+    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);
+    MSTPP_NO_UNROLL
+    for (int pass = 0; pass < Shape::kPasses; ++pass) {
+      const auto* depthwise = static_cast<const uint4*>(p_.depthwise) +
+                              static_cast<size_t>(pass) * kWarps * Dw::kWeightBytes / 16;
+      CopyWords(Shape::kDepthwise, depthwise, kWarps * Dw::kWeightBytes);
+      Pass(pass);
+      __syncthreads();
+    }
+  }
+
+ private:
+  MSTPP_DEVICE void CopyWords(int offset, const uint4* source, int bytes) {
+    for (int i = threadIdx.x; i < bytes / 16; i += kWarps * 32) {
+      reinterpret_cast<uint4*>(shared_ + offset)[i] = source[i];
+    }
+  }
+
+  MSTPP_DEVICE size_t Offset(int y) const {
+    return image_offset_ + (static_cast<size_t>(y) * p_.width + column_) * C + 32 * group_ +
+           8 * (lane_ & 3);
+  }
+
+  // Starts the copy of this warp's slice of x and d in the rows y and y + 1.
+  MSTPP_DEVICE void Fetch(int y) {
+    MSTPP_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const bool inside =
+          in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
+      const size_t offset = inside ? Offset(y + r) * kElement : 0;
+      MSTPP_UNROLL
+      for (int w = 0; w < kWords<Stored>; ++w) {
+        const int at = r * Shape::kStored + warp_ * kWarpVecBytes<Stored> + w * 512 + lane_ * 16;
+        CopyAsync(shared_ + Shape::kX + at, static_cast<const char*>(p_.x) + offset + w * 16,
+                  inside);
+        CopyAsync(shared_ + Shape::kD + at, static_cast<const char*>(p_.d) + offset + w * 16,
+                  inside);
+      }
+    }
+    CopyCommit();
+  }
+
+  // x1 of this warp's slice in the two rows fetched last.
+  MSTPP_DEVICE void Attend(float (&x1)[4][4]) {
+    const auto rows = [&](int source, int slice) {
+      const unsigned char* at = shared_ + source;
+      return MakeRows<Pair>(Policy::Unpack(LoadWarpVec<Stored>(at, slice, lane_)),
+                            Policy::Unpack(LoadWarpVec<Stored>(at + Shape::kStored, slice, lane_)));
+    };
+    MSTPP_UNROLL
+    for (int k = 0; k < kGroups; ++k) {
+      const Rows<Pair> x = rows(Shape::kX, k * P + pixel_);
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const V m = LoadWarpVec<V>(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
+        if (k == 0) {
+          Policy::template MultiplyWide<true>(x1[j], x, m);
+        } else {
+          Policy::template MultiplyWide<false>(x1[j], x, m);
+        }
+      }
+    }
+    Policy::AddWide(x1, rows(Shape::kX, warp_), lane_);
+    Policy::AddWide(x1, rows(Shape::kD, warp_), lane_);
+  }
+
+  // Mean and sum of squared deviations of the lane quad's 32 channels, of which `count` are the
+  // network's and the last of all, if here, is 1.
+  MSTPP_DEVICE static void Moments(const float (&x1)[4][4], int row, int count, float& mean,
+                                   float& deviation) {
+    const float last = count < 32 ? 1.0f : 0.0f;
+    float sum = 0.0f;
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) sum += x1[j][2 * row] + x1[j][2 * row + 1];
+    sum += ShuffleXor(sum, 1);
+    sum += ShuffleXor(sum, 2);
+    mean = (sum - last) * Reciprocal(static_cast<float>(count));
+    float squares = 0.0f;
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const float a = x1[j][2 * row] - mean, b = x1[j][2 * row + 1] - mean;
+      squares = fmaf(a, a, fmaf(b, b, squares));
+    }
+    squares += ShuffleXor(squares, 1);
+    squares += ShuffleXor(squares, 2);
+    const float zeros = static_cast<float>(32 - count) - last;
+    deviation = squares - zeros * mean * mean - last * (1.0f - mean) * (1.0f - mean);
+  }
+
+  MSTPP_DEVICE int Count(int group) const { return min(32, p_.channels - 32 * group); }
+
+  // Moments of this warp's 32 channels, for the warps that have the pixel's other channels.
+  MSTPP_DEVICE void ShareMoments(const float (&mean)[2], const float (&deviation)[2]) {
+    if (kGroups == 1 || (lane_ & 3) != 0) return;
+    float* stats = reinterpret_cast<float*>(shared_ + Shape::kStats) + warp_ * 32;
+    MSTPP_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      stats[(r * 8 + (lane_ >> 2)) * 2] = mean[r];
+      stats[(r * 8 + (lane_ >> 2)) * 2 + 1] = deviation[r];
+    }
+  }
+  MSTPP_DEVICE void CombineMoments(int row, float& mean, float& deviation) const {
+    if constexpr (kGroups > 1) {
+      const float* stats = reinterpret_cast<const float*>(shared_ + Shape::kStats) + pixel_ * 32 +
+                           (row * 8 + (lane_ >> 2)) * 2;
+      mean = 0.0f;
+      MSTPP_UNROLL
+      for (int k = 0; k < kGroups; ++k) mean += stats[k * P * 32] * static_cast<float>(Count(k));
+      mean *= p_.reciprocal_channels;
+      deviation = 0.0f;
+      MSTPP_UNROLL
+      for (int k = 0; k < kGroups; ++k) {
+        const float shift = stats[k * P * 32] - mean;
+        deviation += stats[k * P * 32 + 1] + static_cast<float>(Count(k)) * shift * shift;
+      }
+    }
+  }
+
+  // x1 over its standard deviation, of this warp's slice, for all warps; that the mean is taken off
+  // is in W1'. The last channel says whether the pixel is inside. Also gives x1 itself.
+  MSTPP_DEVICE void Normalise(const float (&x1)[4][4], int y, int pair, const float (&mean)[2],
+                              const float (&deviation)[2], V (&rows)[2]) {
+    Narrow(x1, rows[0], rows[1]);
+    MSTPP_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      float m = mean[r], v = deviation[r];
+      CombineMoments(r, m, v);
+      const bool inside =
+          in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
+      const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
+      Pair factor;
+      Set(factor, scale, scale);
+      V normed;
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) normed.pair[j] = Mul(rows[r].pair[j], factor);
+      if (group_ == kGroups - 1 && (lane_ & 3) == 3) {
+        SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
+      }
+      // Beside the other pixel of its pair, as Rows.
+      unsigned char* at = shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow +
+                          (warp_ & ~1) * kWarpVecBytes<V> + lane_ * 16;
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) StoreRowsPair(at, j, pixel_ & 1, normed.pair[j]);
+    }
+  }
+
+  struct Weights {
+    V first[kGroups][4];   // W1: this warp's 32 hidden channels from all C
+    V second[kGroups][4];  // W2: all C outputs from this warp's 32 hidden channels
+  };
+
+  MSTPP_DEVICE void LoadWeights(int pass, Weights& w) const {
+    const int hidden = pass * kWarps + warp_;
+    const auto* first = static_cast<const unsigned char*>(p_.weight1);
+    const auto* second = static_cast<const unsigned char*>(p_.weight2);
+    MSTPP_UNROLL
+    for (int k = 0; k < kGroups; ++k) {
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        w.first[k][j] = LoadWarpVec<V>(first, (hidden * kGroups + k) * 4 + j, lane_);
+        w.second[k][j] = LoadWarpVec<V>(second, (k * C / 8 + hidden) * 4 + j, lane_);
+      }
+    }
+  }
+
+  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers; unless `warming`, leaves
+  // this warp's part of the outputs of the row above in shared memory.
+  MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
+    const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
+    V hidden[P];
+    MSTPP_UNROLL
+    for (int i = 0; i < P; i += 2) {
+      MSTPP_UNROLL
+      for (int k = 0; k < kGroups; ++k) {
+        const auto x = LoadRows<Pair>(normed + (k * P + i) * kWarpVecBytes<V> + lane_ * 16);
+        MSTPP_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          if (k == 0) {
+            Policy::template Multiply<true>(hidden[i].pair[j], hidden[i + 1].pair[j], x,
+                                            w.first[k][j]);
+          } else {
+            Policy::template Multiply<false>(hidden[i].pair[j], hidden[i + 1].pair[j], x,
+                                             w.first[k][j]);
+          }
+        }
+      }
+    }
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) Gelu(hidden[i]);
+    V above[P];
+    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes, lane_, above);
+    if (warming) return;
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) Gelu(above[i]);
+    unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
+    MSTPP_UNROLL
+    for (int i = 0; i < P; i += 2) {
+      const Rows<Pair> x = MakeRows(above[i], above[i + 1]);
+      MSTPP_UNROLL
+      for (int k = 0; k < kGroups; ++k) {
+        V lo, hi;
+        MSTPP_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          Policy::template Multiply<true>(lo.pair[j], hi.pair[j], x, w.second[k][j]);
+        }
+        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, lo);
+        StoreWarpVec(parts, (k * P + i + 1) * kWarps + warp_, lane_, hi);
+      }
+    }
+  }
+
+  // Sums the warps' parts of this warp's slice of output row y, in the order of the warps.
+  MSTPP_DEVICE void Finish(int y, int row, int pass, const V& x1) {
+    if (!stores_ || y < row_begin_ || y >= row_end_) return;
+    const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
+    V part[kWarps];
+    MSTPP_UNROLL
+    for (int i = 0; i < kWarps; ++i) part[i] = LoadWarpVec<V>(parts, warp_ * kWarps + i, lane_);
+    MSTPP_UNROLL
+    for (int step = 1; step < kWarps; step *= 2) {
+      MSTPP_UNROLL
+      for (int i = 0; i < kWarps; i += 2 * step) {
+        MSTPP_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          part[i].pair[j] = Add(part[i].pair[j], part[i + step].pair[j]);
+        }
+      }
+    }
+    char* out = static_cast<char*>(p_.out) + Offset(y) * kElement;
+    const V base = pass == 0 ? x1 : Policy::Unpack(LoadVec<Stored>(out));
+    V sum;
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);
+    StoreVec(out, Policy::PackStored(sum));
+  }
+
+  MSTPP_DEVICE void Pass(int pass) {
+    Weights weights;
+    LoadWeights(pass, weights);
+    Dw depthwise;
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) depthwise.middle[i] = depthwise.below[i] = Zero<Pair>();
+
+    // x1 in the row above the pair, in the pair, and in the next pair.
+    V above = Zero<Pair>(), current[2], next[2] = {Zero<Pair>(), Zero<Pair>()};
+    float x1[4][4], mean[2], deviation[2];
+    const auto attend = [&] {
+      Attend(x1);
+      MSTPP_UNROLL
+      for (int r = 0; r < 2; ++r) Moments(x1, r, Count(group_), mean[r], deviation[r]);
+      ShareMoments(mean, deviation);
+    };
+
+    int y = row_begin_ - 1;
+    Fetch(y);
+    CopyWait<0>();
+    __syncthreads();
+    attend();
+    __syncthreads();
+    Normalise(x1, y, 0, mean, deviation, current);
+    Fetch(y + 2);
+    CopyWait<0>();
+    __syncthreads();
+
+    MSTPP_NO_UNROLL
+    for (int pair = 0; y <= row_end_; y += 2, pair ^= 1) {
+      const bool warming = y < row_begin_, more = y + 2 <= row_end_;
+      Hidden(pair, 0, warming, weights, depthwise);
+      if (more) attend();
+      __syncthreads();
+      Finish(y - 1, 0, pass, above);
+      if (more) {
+        Normalise(x1, y + 2, pair ^ 1, mean, deviation, next);
+        Fetch(y + 4);
+      }
+      Hidden(pair, 1, warming, weights, depthwise);
+      CopyWait<0>();
+      __syncthreads();
+      Finish(y, 1, pass, current[0]);
+      above = current[1];
+      current[0] = next[0];
+      current[1] = next[1];
+    }
+  }
+
+  const FeedForwardParams& p_;
+  unsigned char* shared_;
+  int lane_, warp_, pixel_, group_, image_, row_begin_, row_end_, column_;
+  bool in_columns_, stores_;
+  size_t image_offset_;
+};
+
+}  // namespace mstpp::cuda

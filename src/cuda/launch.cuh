@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// How kernels are made ready to launch and how much of an image each block gets.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <climits>
+#include <functional>
+
+#include "cuda/check.h"
+#include "cuda/device.h"
+
+namespace mstpp::cuda {
+
+using Launch = std::function<void(cudaStream_t)>;
+
+template <class Params>
+struct Kernel {
+  void (*function)(const Params);
+  int threads = 0;
+  int shared_bytes = 0;
+
+  // Allows the shared memory the kernel needs; before ResidentBlocks and launches.
+  void Prepare() const {
+    if (shared_bytes > 48 * 1024) {
+      Check(
+          cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+          "reserving shared memory");
+    }
+  }
+
+  // Blocks that the whole GPU runs at a time.
+  int ResidentBlocks(const DeviceInfo& gpu) const {
+    int blocks = 0;
+    Check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, function, threads, shared_bytes),
+          "asking for a kernel's occupancy");
+    return std::max(1, blocks) * gpu.multiprocessors;
+  }
+
+  Launch Bind(int blocks, const Params& params) const {
+    return [*this, blocks, params](cudaStream_t stream) {
+      function<<<blocks, threads, shared_bytes, stream>>>(params);
+      Check(cudaGetLastError(), "launching a kernel");
+    };
+  }
+};
+
+// A map cut into segments of rows.
+struct Segments {
+  int rows = 0, count = 0;
+};
+
+// The cut with the least time if each of the `resident` places takes one item after another:
+// `per_segment` items a segment, each as long as its rows and `overhead` more (rows that are loaded
+// or computed twice, and the start). `step`: rows are a multiple of it.
+inline Segments ChooseSegments(int height, int per_segment, int resident, double overhead,
+                               int step) {
+  Segments best;
+  double least = 0;
+  for (int rows = step; rows < height + step; rows += step) {
+    const int count = (height + rows - 1) / rows;
+    const int64_t waves = (static_cast<int64_t>(count) * per_segment + resident - 1) / resident;
+    const double time = static_cast<double>(waves) * (rows + overhead);
+    if (best.rows == 0 || time < least) {
+      best = {rows, count};
+      least = time;
+    }
+  }
+  return best;
+}
+
+inline int CeilDivide(int a, int b) { return (a + b - 1) / b; }
+
+}  // namespace mstpp::cuda

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace mstpp::cuda {
+
+// What needs memory from one step of a program to another, both included.
+struct Lifetime {
+  size_t bytes = 0;
+  int first = 0, last = -1;  // never alive if last < first
+};
+
+struct MemoryPlan {
+  std::vector<size_t> offsets;  // one a lifetime, multiples of 256
+  size_t bytes = 0;
+};
+
+// Places in one arena, shared by what is not alive together. Largest first, each at the lowest
+// offset that is free while it lives.
+MemoryPlan PlanMemory(const std::vector<Lifetime>& lifetimes);
+
+}  // namespace mstpp::cuda

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights in the order in which the tensor-core kernels' lanes load them (kernels/lanes.cuh).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace mstpp::cuda {
+
+// Weight numbers in memory: FP16, or FP32 for the TF32 products.
+enum class WeightType { kHalf, kFloat };
+
+class Packer {
+ public:
+  explicit Packer(WeightType type) : type_(type) {}
+
+  // The weight from input i to output o, both padded: 0 where there is none.
+  using Matrix = std::function<float(int o, int i)>;
+
+  // Tiles [outputs / 32][inputs / 32][4] of 8 outputs by 32 inputs. Tile j has the outputs
+  // 8 (n / 2) + 2 j + n % 2, n = 0..7; lane (g, t) holds output n = g, inputs 8t .. 8t + 7.
+  void Tiles(int outputs, int inputs, const Matrix& weight);
+
+  // Tiles [inputs / 32][tiles] of one warp's 8 * tiles outputs from `first` on; tile j has the
+  // outputs first + 2 tiles (n / 2) + 2 j + n % 2.
+  void ThinTiles(int first, int tiles, int inputs, const Matrix& weight);
+
+  // [channels / 32][9 taps][4 t] Vecs.
+  void Depthwise(int channels, const std::function<float(int channel, int tap)>& weight);
+
+  std::vector<unsigned char> Take() { return std::move(bytes_); }
+  size_t size() const { return bytes_.size(); }
+
+ private:
+  int per_word() const { return type_ == WeightType::kHalf ? 8 : 4; }
+  void Put(float value);
+  void Tile(const std::function<float(int n, int k)>& weight);
+
+  WeightType type_;
+  std::vector<unsigned char> bytes_;
+};
+
+}  // namespace mstpp::cuda

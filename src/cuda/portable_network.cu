@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any network of the family on the portable kernels.
+#include <map>
+#include <utility>
+
+#include "cuda/kernels.cuh"
+#include "cuda/layer_weights.h"
+#include "cuda/memory_plan.h"
+#include "cuda/portable_kernels.cuh"
+#include "cuda/program.h"
+#include "model/padding.h"
+#include "mstpp/error.h"
+
+namespace mstpp::cuda {
+namespace {
+
+using portable::Map;
+
+using Buffers = std::map<std::string, DeviceBuffer>;
+
+DeviceBuffer Upload(const std::vector<float>& values) {
+  return DeviceBuffer(std::span(reinterpret_cast<const unsigned char*>(values.data()),
+                                values.size() * sizeof(float)));
+}
+
+int Stride(int channels) { return static_cast<int>(RoundUp(channels, portable::kSlab)); }
+
+template <class T>
+class PortableNetwork final : public DeviceNetwork {
+ public:
+  PortableNetwork(const Network& network, Precision storage) : graph_(network.graph) {
+    storage_ = storage;
+    for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
+  }
+
+  size_t ArenaBytes(const Shape& shape, bool taps) const override {
+    return Plan(shape, taps).bytes;
+  }
+  Precision storage() const override { return storage_; }
+  Program Compile(const Shape& shape, bool taps, unsigned char* arena,
+                  const NetworkIo* io) const override;
+
+ private:
+  // Memory a node needs besides its values: hidden maps and the attention's small matrices.
+  enum Temporary { kV, kG, kHidden, kPartials, kGram, kRows, kMatrix, kTemporaries };
+
+  int Channels(int value) const { return graph_.values[value].channels; }
+  Buffers Pack(const Node& node, const StateDict& tensors) const;
+  MemoryPlan Plan(const Shape& shape, bool taps) const;
+  std::vector<size_t> TemporaryBytes(const Node& node, const Shape& shape) const;
+
+  class Compiler;
+
+  Graph graph_;
+  Precision storage_;
+  std::vector<Buffers> weights_;
+};
+
+// [inputs][outputs], both padded; inputs are `positions` groups of the stride's channels.
+std::vector<float> ProductWeights(int outputs, int inputs, int positions,
+                                  const std::function<float(int o, int i, int p)>& weight) {
+  const int n = Stride(outputs), k = Stride(inputs);
+  std::vector<float> packed(static_cast<size_t>(positions) * k * n, 0.0f);
+  for (int p = 0; p < positions; ++p) {
+    for (int i = 0; i < inputs; ++i) {
+      for (int o = 0; o < outputs; ++o) {
+        packed[(static_cast<size_t>(p) * k + i) * n + o] = weight(o, i, p);
+      }
+    }
+  }
+  return packed;
+}
+std::vector<float> DenseWeights(const Tensor& tensor, int positions) {
+  const WeightView w(tensor);
+  return ProductWeights(w.outputs(), w.inputs(), positions,
+                        [&](int o, int i, int p) { return w.at(o, i, p); });
+}
+// [9 taps][stride]
+std::vector<float> DepthwiseWeights(const Tensor& tensor) {
+  const WeightView w(tensor);
+  const int stride = Stride(w.outputs());
+  std::vector<float> packed(9 * static_cast<size_t>(stride), 0.0f);
+  for (int tap = 0; tap < 9; ++tap) {
+    for (int c = 0; c < w.outputs(); ++c) packed[tap * stride + c] = w.at(c, 0, tap);
+  }
+  return packed;
+}
+std::vector<float> Padded(std::vector<float> values) {
+  values.resize(Stride(static_cast<int>(values.size())), 0.0f);
+  return values;
+}
+
+template <class T>
+Buffers PortableNetwork<T>::Pack(const Node& node, const StateDict& tensors) const {
+  const auto tensor = [&](const char* suffix) -> const Tensor& {
+    return tensors.at(node.name + suffix);
+  };
+  Buffers buffers;
+  switch (node.op) {
+    case Op::kConv3x3:
+      buffers["weight"] = Upload(DenseWeights(tensor(".weight"), 9));
+      break;
+    case Op::kSpectralAttention:
+      buffers["value"] = Upload(DenseWeights(tensor(".to_v.weight"), 1));
+      buffers["depthwise1"] = Upload(DepthwiseWeights(tensor(".pos_emb.0.weight")));
+      buffers["depthwise2"] = Upload(DepthwiseWeights(tensor(".pos_emb.2.weight")));
+      buffers["wq"] = Upload(Transposed(tensor(".to_q.weight")));
+      buffers["wk"] = Upload(Transposed(tensor(".to_k.weight")));
+      buffers["wv"] = Upload(PaddedRows(tensor(".to_v.weight")));
+      buffers["wproj"] = Upload(Transposed(tensor(".proj.weight")));
+      buffers["rescale"] = Upload(tensor(".rescale").data);
+      buffers["bias"] = Upload(Padded(tensor(".proj.bias").data));
+      break;
+    case Op::kFeedForward: {
+      const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/false);
+      buffers["weight1"] = Upload(ProductWeights(
+          folded.hidden, folded.channels, 1, [&](int o, int i, int) { return folded.at(o, i); }));
+      buffers["bias1"] = Upload(Padded(folded.bias));
+      buffers["depthwise"] = Upload(DepthwiseWeights(tensor(".fn.net.2.weight")));
+      buffers["weight2"] = Upload(DenseWeights(tensor(".fn.net.4.weight"), 1));
+      break;
+    }
+    case Op::kDownsample:
+      buffers["weight"] = Upload(DenseWeights(tensor(".weight"), 16));
+      break;
+    case Op::kUpsampleFuse: {
+      const FoldedUpsample folded = FoldUpsample(tensors, node);
+      const WeightView fusion(tensors.at(node.name2 + ".weight"));
+      const int c = folded.channels;
+      for (int phase = 0; phase < 4; ++phase) {
+        std::vector<float> weight =
+            ProductWeights(c, 2 * c, 1, [&](int o, int i, int) { return folded.at(phase, o, i); });
+        const std::vector<float> skip =
+            ProductWeights(c, c, 1, [&](int o, int i, int) { return fusion.at(o, c + i); });
+        weight.insert(weight.end(), skip.begin(), skip.end());
+        buffers["weight" + std::to_string(phase)] = Upload(weight);
+      }
+      buffers["bias"] = Upload(Padded(folded.bias));
+      break;
+    }
+  }
+  return buffers;
+}
+
+int GramSumBlocks(int pixels) { return std::clamp(pixels / 512, 1, 132); }
+
+template <class T>
+std::vector<size_t> PortableNetwork<T>::TemporaryBytes(const Node& node, const Shape& shape) const {
+  std::vector<size_t> bytes(kTemporaries, 0);
+  const Value& value = graph_.values[node.output];
+  const size_t n = shape.images, stride = Stride(value.channels);
+  const size_t pixels =
+      static_cast<size_t>(shape.height >> value.level) * (shape.width >> value.level);
+  if (node.op == Op::kSpectralAttention) {
+    bytes[kV] = bytes[kG] = n * pixels * stride * sizeof(T);
+    bytes[kPartials] = n * GramSumBlocks(static_cast<int>(pixels)) * stride * stride * 4;
+    bytes[kGram] = bytes[kRows] = n * stride * stride * 4 + 64;
+    bytes[kMatrix] = n * stride * stride * 4;
+  } else if (node.op == Op::kFeedForward) {
+    bytes[kHidden] = n * pixels * Stride(4 * value.channels) * sizeof(T);
+  } else if (node.input == graph_.input) {
+    bytes[kV] = n * pixels * Stride(Channels(graph_.input)) * sizeof(T);
+  }
+  return bytes;
+}
+
+template <class T>
+MemoryPlan PortableNetwork<T>::Plan(const Shape& shape, bool taps) const {
+  const size_t values = graph_.values.size();
+  std::vector<Lifetime> lifetimes(values + graph_.nodes.size() * kTemporaries);
+  const int end = static_cast<int>(graph_.nodes.size());
+  for (int i = 0; i < end; ++i) {
+    const Node& node = graph_.nodes[i];
+    const Value& value = graph_.values[node.output];
+    Lifetime& output = lifetimes[node.output];
+    if (node.output != graph_.output) {
+      output.bytes = static_cast<size_t>(shape.images) * (shape.height >> value.level) *
+                     (shape.width >> value.level) * Stride(value.channels) * sizeof(T);
+    }
+    output.first = i;
+    output.last = taps ? end : i;
+    for (int used : {node.input, node.extra}) {
+      if (used >= 0) lifetimes[used].last = std::max(lifetimes[used].last, i);
+    }
+    const std::vector<size_t> bytes = TemporaryBytes(node, shape);
+    for (int t = 0; t < kTemporaries; ++t)
+      lifetimes[values + i * kTemporaries + t] = {bytes[t], i, i};
+  }
+  lifetimes[graph_.input].bytes = 0;
+  return PlanMemory(lifetimes);
+}
+
+// Turns the nodes into launches one after another.
+template <class T>
+class PortableNetwork<T>::Compiler {
+ public:
+  Compiler(const PortableNetwork& network, const Shape& shape, bool taps, unsigned char* arena,
+           const NetworkIo* io)
+      : network_(network),
+        graph_(network.graph_),
+        shape_(shape),
+        memory_(network.Plan(shape, taps)),
+        arena_(arena),
+        io_(io),
+        taps_(taps) {}
+
+  Program Run() {
+    for (node_ = 0; node_ < graph_.nodes.size(); ++node_) {
+      const Node& node = graph_.nodes[node_];
+      switch (node.op) {
+        case Op::kConv3x3:
+          Conv(node);
+          break;
+        case Op::kSpectralAttention:
+          Attention(node);
+          break;
+        case Op::kFeedForward:
+          FeedForwardBlock(node);
+          break;
+        case Op::kDownsample:
+          Add("downsample", portable::ProductLaunch(
+                                Size(node.output, 16 * Stride(Channels(node.input))), W("weight"),
+                                portable::LoadNeighbours<T, 4, 2>{Const(node.input), {}},
+                                portable::WriteMap<T>{Value(node.output), nullptr, nullptr, 0}));
+          break;
+        case Op::kUpsampleFuse:
+          Upsample(node);
+          break;
+      }
+      if (taps_ && node.output != graph_.output) AddTap(node);
+    }
+    return std::move(program_);
+  }
+
+ private:
+  int Channels(int value) const { return graph_.values[value].channels; }
+  const float* W(const std::string& name) const {
+    return network_.weights_[node_].at(name).template as<float>();
+  }
+  T* Temporary(int t) const {
+    return reinterpret_cast<T*>(arena_ +
+                                memory_.offsets[graph_.values.size() + node_ * kTemporaries + t]);
+  }
+  float* Floats(int t) const { return reinterpret_cast<float*>(Temporary(t)); }
+
+  Map<T> MapAt(T* data, int level, int channels) const {
+    return {data, shape_.images, shape_.height >> level, shape_.width >> level, Stride(channels)};
+  }
+  Map<T> Value(int index) const {
+    return MapAt(reinterpret_cast<T*>(arena_ + memory_.offsets[index]), graph_.values[index].level,
+                 Channels(index));
+  }
+  static Map<const T> Const(const Map<T>& m) {
+    return {m.data, m.images, m.height, m.width, m.stride};
+  }
+  Map<const T> Const(int index) const { return Const(Value(index)); }
+
+  // A product with a row for every pixel of a value.
+  portable::ProductSize Size(int value, int inputs, int outputs = 0) const {
+    const int level = graph_.values[value].level;
+    return {shape_.images, shape_.height >> level, shape_.width >> level, inputs,
+            outputs > 0 ? outputs : Stride(Channels(value))};
+  }
+
+  void Add(const char* kernel, Launch launch) {
+    program_.steps.push_back({graph_.nodes[node_].name, kernel, std::move(launch), false, false});
+  }
+
+  void AddTap(const Node& node) {
+    const Map<T> map = Value(node.output);
+    program_.taps.push_back({.after_step = static_cast<int>(program_.steps.size()) - 1,
+                             .name = node.name,
+                             .data = map.data,
+                             .height = map.height,
+                             .width = map.width,
+                             .channels = Channels(node.output),
+                             .stride = map.stride});
+  }
+
+  void Conv(const Node& node) {
+    Map<const T> x = Const(node.input);
+    if (node.input == graph_.input) {
+      const Map<T> picture = MapAt(Temporary(kV), 0, Channels(node.input));
+      Add("picture", portable::ReadPictureLaunch(
+                         portable::ConvertParams<T>{io_, picture, Channels(node.input)}));
+      x = Const(picture);
+    }
+    const portable::ProductSize size = Size(node.output, 9 * x.stride);
+    const portable::LoadNeighbours<T, 3, 1> loader{x, {}};
+    if (node.output == graph_.output) {
+      Add("conv3x3", portable::ProductLaunch(
+                         size, W("weight"), loader,
+                         portable::WriteCube<T>{io_, Const(node.extra), Channels(node.output)}));
+    } else {
+      const T* residual = node.extra >= 0 ? Value(node.extra).data : nullptr;
+      Add("conv3x3",
+          portable::ProductLaunch(size, W("weight"), loader,
+                                  portable::WriteMap<T>{Value(node.output), residual, nullptr, 0}));
+    }
+  }
+
+  void Attention(const Node& node) {
+    const Map<const T> x = Const(node.input);
+    const Map<T> y = Value(node.output);
+    const int level = graph_.values[node.input].level, c = Channels(node.input);
+    const Map<T> v = MapAt(Temporary(kV), level, c), g = MapAt(Temporary(kG), level, c);
+    const int blocks = GramSumBlocks(x.height * x.width);
+    Add("gram", portable::GramSumLaunch(portable::GramSumParams<T>{x, Floats(kPartials), blocks}));
+    Add("gram_reduce", GramReduceLaunch({Floats(kPartials), Floats(kGram), blocks,
+                                         x.stride * x.stride, shape_.images}));
+    const AttentionParams attention{.s = Floats(kGram),
+                                    .wq = W("wq"),
+                                    .wk = W("wk"),
+                                    .wv = W("wv"),
+                                    .wproj = W("wproj"),
+                                    .rescale = W("rescale"),
+                                    .bias = W("bias"),
+                                    .rows = Floats(kRows),
+                                    .matrix = Temporary(kMatrix),
+                                    .channels = c,
+                                    .heads = node.heads,
+                                    .C = x.stride,
+                                    .images = shape_.images,
+                                    .stride = (c + 3) / 4 * 4};
+    Add("attention_rows", AttentionRowsLaunch(attention));
+    Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention));
+    Add("value", portable::ProductLaunch(Size(node.output, x.stride), W("value"),
+                                         portable::LoadPixel<T>{x, nullptr},
+                                         portable::WriteMap<T>{v, nullptr, nullptr, 0}));
+    Add("position", portable::DepthwiseGeluLaunch(
+                        portable::DepthwiseParams<T>{Const(v), W("depthwise1"), g.data}));
+    // Every image has a matrix of its own.
+    for (int image = 0; image < shape_.images; ++image) {
+      const auto one = [&](auto map) {
+        map.data += static_cast<size_t>(image) * map.height * map.width * map.stride;
+        map.images = 1;
+        return map;
+      };
+      portable::ProductSize size = Size(node.output, x.stride);
+      size.images = 1;
+      Add("attend", portable::ProductLaunch(
+                        size, Floats(kMatrix) + static_cast<size_t>(image) * x.stride * x.stride,
+                        portable::LoadPixel<T>{one(x), nullptr},
+                        portable::WriteAttention<T>{one(y), one(x), one(Const(g)), W("bias"),
+                                                    W("depthwise2")}));
+    }
+  }
+
+  void FeedForwardBlock(const Node& node) {
+    const Map<const T> x = Const(node.input);
+    const int c = Channels(node.input);
+    const Map<T> hidden = MapAt(Temporary(kHidden), graph_.values[node.input].level, 4 * c);
+    Add("feed_forward1",
+        portable::ProductLaunch(Size(node.output, x.stride, hidden.stride), W("weight1"),
+                                portable::LoadNormalised<T>{x, c, nullptr, 0, 0},
+                                portable::WriteMap<T>{hidden, nullptr, W("bias1"), 1}));
+    Add("feed_forward2",
+        portable::ProductLaunch(Size(node.output, hidden.stride), W("weight2"),
+                                portable::LoadDepthwiseGelu<T>{Const(hidden), W("depthwise"), {}},
+                                portable::WriteMap<T>{Value(node.output), x.data, nullptr, 0}));
+  }
+
+  void Upsample(const Node& node) {
+    const Map<const T> x = Const(node.input), skip = Const(node.extra);
+    for (int phase = 0; phase < 4; ++phase) {
+      portable::ProductSize size = Size(node.input, x.stride + skip.stride, skip.stride);
+      Add("upsample_fuse",
+          portable::ProductLaunch(size, W("weight" + std::to_string(phase)),
+                                  portable::LoadWithSkip<T>{x, skip, phase, nullptr, nullptr},
+                                  portable::WriteChild<T>{Value(node.output), W("bias"), phase}));
+    }
+  }
+
+  const PortableNetwork& network_;
+  const Graph& graph_;
+  Shape shape_;
+  MemoryPlan memory_;
+  unsigned char* arena_;
+  const NetworkIo* io_;
+  bool taps_;
+  size_t node_ = 0;
+  Program program_;
+};
+
+template <class T>
+Program PortableNetwork<T>::Compile(const Shape& shape, bool taps, unsigned char* arena,
+                                    const NetworkIo* io) const {
+  return Compiler(*this, shape, taps, arena, io).Run();
+}
+
+}  // namespace
+
+void CheckCode() {
+  cudaFuncAttributes attributes;
+  Check(cudaFuncGetAttributes(&attributes, portable::DepthwiseGeluKernel<float>),
+        "looking for this GPU's code");
+}
+
+std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Precision precision,
+                                                   const DeviceInfo& device) {
+  const Config& config = network.config;
+  const AttentionRowsShape rows(config.channels(config.levels()), 1 << config.levels());
+  if (rows.size * 4 > device.shared_bytes) {
+    throw Error(ErrorCode::kUnsupported, "cuda",
+                "a network of " + std::to_string(config.bands) + " bands and " +
+                    std::to_string(config.levels()) +
+                    " levels needs more shared memory than this GPU has; use the cpu");
+  }
+  switch (precision) {
+    case Precision::kFP16:
+      return std::make_unique<PortableNetwork<portable::Half>>(network, Precision::kFP16);
+    case Precision::kBF16:
+      return std::make_unique<PortableNetwork<portable::Bfloat>>(network, Precision::kBF16);
+    default:
+      return std::make_unique<PortableNetwork<float>>(network, Precision::kFP32);
+  }
+}
+
+}  // namespace mstpp::cuda

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/kernels.cuh"
+#include "cuda/kernels/portable.cuh"
+#include "mstpp/error.h"
+
+namespace mstpp::cuda {
+namespace {
+
+constexpr int kPositionWarps = 4;
+
+template <class Policy, int C, int P, int kBlocks>
+__global__ void __launch_bounds__(kPositionWarps * 32, kBlocks)
+    PositionKernel(const __grid_constant__ PositionParams params) {
+  PositionBody<Policy, C, P, kPositionWarps>(params);
+}
+
+template <class Policy, int C, int P, int kBlocks>
+Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
+  using Shape = PositionShape<Policy, C, P>;
+  const Kernel<PositionParams> kernel{PositionKernel<Policy, C, P, kBlocks>, kPositionWarps * 32,
+                                      Shape::SharedBytes(kPositionWarps)};
+  kernel.Prepare();
+  params.strips = CeilDivide(params.width, Shape::kUseful);
+  const int items = params.strips * Shape::kSlices * params.images;
+  const Segments segments =
+      ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu) * kPositionWarps, 4.0, 1);
+  params.rows = segments.rows;
+  params.segments = segments.count;
+  return kernel.Bind(CeilDivide(items * segments.count, kPositionWarps), params);
+}
+
+template <int C>
+__global__ void __launch_bounds__(Gram16Shape<C>::kWarps * 32)
+    Gram16Kernel(const __grid_constant__ GramParams params) {
+  Gram16<C>(params).Run();
+}
+
+template <int C>
+Launch LaunchGram16(const GramParams& params) {
+  using Shape = Gram16Shape<C>;
+  const Kernel<GramParams> kernel{Gram16Kernel<C>, Shape::kWarps * 32, Shape::kSharedBytes};
+  kernel.Prepare();
+  return kernel.Bind(params.blocks * params.images, params);
+}
+
+__global__ void __launch_bounds__(256)
+    GramReduceKernel(const __grid_constant__ GramReduceParams params) {
+  GramReduceBody(params);
+}
+
+__global__ void __launch_bounds__(kAttentionThreads)
+    AttentionRowsKernel(const __grid_constant__ AttentionParams params) {
+  AttentionRowsBody(params);
+}
+
+template <MatrixForm kForm>
+__global__ void __launch_bounds__(kAttentionThreads)
+    AttentionMatrixKernel(const __grid_constant__ AttentionParams params) {
+  AttentionMatrixBody<kForm>(params);
+}
+
+// Stored and W: how the maps and the matrix are stored.
+template <class Stored, class W>
+__global__ void __launch_bounds__(128)
+    AttentionTapKernel(const __grid_constant__ AttentionTapParams p) {
+  const int index = blockIdx.x * 128 + threadIdx.x;
+  const int pixel = index / p.C, channel = index % p.C;
+  if (pixel >= p.pixels) return;
+  const size_t at = static_cast<size_t>(pixel) * p.C;
+  const auto* x = static_cast<const Stored*>(p.x) + at;
+  float sum = portable::LoadOne(x + channel) +
+              portable::LoadOne(static_cast<const Stored*>(p.d) + at + channel);
+  for (int i = 0; i < p.C; ++i) {
+    const int weight = TileWeight<16 / sizeof(W)>(channel, i, p.C / 32);
+    sum = fmaf(portable::LoadOne(x + i),
+               portable::LoadOne(static_cast<const W*>(p.matrix) + weight), sum);
+  }
+  portable::StoreOne(static_cast<Stored*>(p.y) + at + channel, sum);
+}
+
+}  // namespace
+
+Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& params) {
+  using portable::Bfloat;
+  using portable::Half;
+  Kernel<AttentionTapParams> kernel{AttentionTapKernel<float, float>, 128, 0};
+  if (arithmetic == Arithmetic::kFp16) kernel.function = AttentionTapKernel<Half, Half>;
+  if (arithmetic == Arithmetic::kBf16) kernel.function = AttentionTapKernel<Bfloat, float>;
+  return kernel.Bind(CeilDivide(params.pixels * params.C, 128), params);
+}
+
+Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const DeviceInfo& gpu) {
+  if (arithmetic == Arithmetic::kFp16) {
+    if (C == 32) return LaunchPosition<Fp16, 32, 4, 2>(params, gpu);
+    if (C == 64) return LaunchPosition<Fp16, 64, 4, 2>(params, gpu);
+    return LaunchPosition<Fp16, 128, 2, 2>(params, gpu);
+  }
+  throw Error(ErrorCode::kInternal, "cuda", "no position kernel for this precision");
+}
+
+int GramBlocks(int C, int pixels) {
+  return C <= 64 ? std::clamp(pixels / 512, 1, 264) : std::clamp(pixels / 128, 1, 132);
+}
+
+Launch GramLaunch(int C, GramParams params) {
+  if (C == 32) return LaunchGram16<32>(params);
+  if (C == 64) return LaunchGram16<64>(params);
+  return LaunchGram16<128>(params);
+}
+
+Launch GramReduceLaunch(GramReduceParams params) {
+  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4};
+  return kernel.Bind(params.size / 32 * params.images, params);
+}
+
+Launch AttentionRowsLaunch(AttentionParams params) {
+  const AttentionRowsShape shape(params.channels, params.heads);
+  const Kernel<AttentionParams> kernel{AttentionRowsKernel, kAttentionThreads, shape.size * 4};
+  kernel.Prepare();
+  const int slices = CeilDivide(params.channels / params.heads, kAttentionRows);
+  return kernel.Bind(slices * params.heads * params.images, params);
+}
+
+Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
+  Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads, 0};
+  if (form == MatrixForm::kHalfTiles) {
+    kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
+  } else if (form == MatrixForm::kFloatTiles) {
+    kernel.function = AttentionMatrixKernel<MatrixForm::kFloatTiles>;
+  }
+  return kernel.Bind(CeilDivide(params.C, kAttentionRows) * params.images, params);
+}
+
+}  // namespace mstpp::cuda

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0
+// MST++ on the tensor-core kernels. A spectral attention block and the feed-forward network after
+// it are one unit: position and, aside, gram, reduce, rows and matrix; then feed_forward, which
+// joins.
+#include <map>
+#include <utility>
+
+#include "cuda/kernels.cuh"
+#include "cuda/layer_weights.h"
+#include "cuda/memory_plan.h"
+#include "cuda/program.h"
+#include "mstpp/error.h"
+
+namespace mstpp::cuda {
+namespace {
+
+// One block's weights on the device, found by what they are.
+using Buffers = std::map<std::string, DeviceBuffer>;
+
+DeviceBuffer Upload(const std::vector<float>& values) {
+  return DeviceBuffer(std::span(reinterpret_cast<const unsigned char*>(values.data()),
+                                values.size() * sizeof(float)));
+}
+DeviceBuffer Upload(std::vector<unsigned char> bytes) {
+  return DeviceBuffer(std::span<const unsigned char>(bytes));
+}
+
+class TensorCoreNetwork final : public DeviceNetwork {
+ public:
+  TensorCoreNetwork(const Network& network, Arithmetic arithmetic, const DeviceInfo& gpu)
+      : config_(network.config), graph_(network.graph), arithmetic_(arithmetic), gpu_(gpu) {
+    for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
+  }
+
+  size_t ArenaBytes(const Shape& shape, bool taps) const override {
+    return Plan(shape, taps).memory.bytes;
+  }
+
+  Precision storage() const override {
+    return arithmetic_ == Arithmetic::kFp16   ? Precision::kFP16
+           : arithmetic_ == Arithmetic::kBf16 ? Precision::kBF16
+                                              : Precision::kFP32;
+  }
+
+  Program Compile(const Shape& shape, bool taps, unsigned char* arena,
+                  const NetworkIo* io) const override;
+
+ private:
+  // Memory of one shape: the graph's values, then every attention block's temporaries.
+  struct Layout {
+    MemoryPlan memory;
+    size_t values = 0;
+  };
+  enum Temporary { kD, kPartials, kGram, kRows, kMatrix, kTemporaries };
+
+  int PaddedChannels(int level) const { return 32 << level; }
+  int stored_bytes() const {
+    return arithmetic_ == Arithmetic::kFp16 || arithmetic_ == Arithmetic::kBf16 ? 2 : 4;
+  }
+  int weight_bytes() const { return arithmetic_ == Arithmetic::kFp16 ? 2 : 4; }
+  float gelu_scale() const { return arithmetic_ == Arithmetic::kFp16 ? 0.25f : 1.0f; }
+  Packer NewPacker() const {
+    return Packer(arithmetic_ == Arithmetic::kFp16 ? WeightType::kHalf : WeightType::kFloat);
+  }
+
+  Buffers Pack(const Node& node, const StateDict& tensors) const;
+  Buffers PackConv(const Node& node, const StateDict& tensors) const;
+  Buffers PackAttention(const Node& node, const StateDict& tensors) const;
+  Buffers PackFeedForward(const Node& node, const StateDict& tensors) const;
+  Buffers PackDownsample(const Node& node, const StateDict& tensors) const;
+  Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors) const;
+
+  Layout Plan(const Shape& shape, bool taps) const;
+  std::vector<size_t> TemporaryBytes(int level, const Shape& shape) const;
+
+  Config config_;
+  Graph graph_;
+  Arithmetic arithmetic_;
+  DeviceInfo gpu_;
+  std::vector<Buffers> weights_;  // one a node
+};
+
+Buffers TensorCoreNetwork::Pack(const Node& node, const StateDict& tensors) const {
+  switch (node.op) {
+    case Op::kConv3x3:
+      return PackConv(node, tensors);
+    case Op::kSpectralAttention:
+      return PackAttention(node, tensors);
+    case Op::kFeedForward:
+      return PackFeedForward(node, tensors);
+    case Op::kDownsample:
+      return PackDownsample(node, tensors);
+    case Op::kUpsampleFuse:
+      return PackUpsampleFuse(node, tensors);
+  }
+  throw Error(ErrorCode::kInternal, node.name, "unknown block");
+}
+
+Buffers TensorCoreNetwork::PackConv(const Node& node, const StateDict& tensors) const {
+  const WeightView w(tensors.at(node.name + ".weight"));
+  Packer packer = NewPacker();
+  if (node.input == graph_.input) {
+    const int inputs = 9 * w.inputs();
+    packer.Tiles(32, 32, [&](int o, int i) {
+      if (i == inputs) return o == 31 ? 1.0f : 0.0f;
+      return i < inputs ? w.at(o, i % w.inputs(), i / w.inputs()) : 0.0f;
+    });
+  } else {
+    for (int tap = 0; tap < 9; ++tap) {
+      // The residual brings the 1 of the last channel, else the pixel itself does.
+      const bool keeps_one = tap == 4 && node.extra < 0;
+      packer.Tiles(32, 32, [&](int o, int i) {
+        return o == 31 && i == 31 ? (keeps_one ? 1.0f : 0.0f) : w.at(o, i, tap);
+      });
+    }
+  }
+  Buffers buffers;
+  buffers["weight"] = Upload(packer.Take());
+  return buffers;
+}
+
+Buffers TensorCoreNetwork::PackAttention(const Node& node, const StateDict& tensors) const {
+  const auto tensor = [&](const char* suffix) -> const Tensor& {
+    return tensors.at(node.name + suffix);
+  };
+  const int C = PaddedChannels(graph_.values[node.input].level);
+  const WeightView value(tensor(".to_v.weight"));
+  const WeightView first(tensor(".pos_emb.0.weight")), second(tensor(".pos_emb.2.weight"));
+  Packer tiles = NewPacker(), depthwise1 = NewPacker(), depthwise2 = NewPacker();
+  tiles.Tiles(C, C, [&](int o, int i) { return gelu_scale() * value.at(o, i); });
+  depthwise1.Depthwise(C, [&](int c, int tap) { return first.at(c, 0, tap); });
+  depthwise2.Depthwise(C, [&](int c, int tap) { return second.at(c, 0, tap) / gelu_scale(); });
+  Buffers buffers;
+  buffers["value"] = Upload(tiles.Take());
+  buffers["depthwise1"] = Upload(depthwise1.Take());
+  buffers["depthwise2"] = Upload(depthwise2.Take());
+  buffers["wq"] = Upload(Transposed(tensor(".to_q.weight")));
+  buffers["wk"] = Upload(Transposed(tensor(".to_k.weight")));
+  buffers["wv"] = Upload(PaddedRows(tensor(".to_v.weight")));
+  buffers["wproj"] = Upload(Transposed(tensor(".proj.weight")));
+  buffers["rescale"] = Upload(tensor(".rescale").data);
+  buffers["bias"] = Upload(tensor(".proj.bias").data);
+  return buffers;
+}
+
+Buffers TensorCoreNetwork::PackFeedForward(const Node& node, const StateDict& tensors) const {
+  const int C = PaddedChannels(graph_.values[node.input].level);
+  const int c = graph_.values[node.input].channels;
+  const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
+  const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
+  const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
+  Packer weight1 = NewPacker(), taps = NewPacker(), weight2 = NewPacker();
+  weight1.Tiles(4 * C, C, [&](int o, int i) {
+    if (i == C - 1) return o < 4 * c ? gelu_scale() * folded.bias[o] : 0.0f;
+    return gelu_scale() * folded.at(o, i);
+  });
+  taps.Depthwise(4 * C, [&](int channel, int tap) { return depthwise.at(channel, 0, tap); });
+  weight2.Tiles(C, 4 * C, [&](int o, int i) { return second.at(o, i) / gelu_scale(); });
+  Buffers buffers;
+  buffers["weight1"] = Upload(weight1.Take());
+  buffers["depthwise"] = Upload(taps.Take());
+  buffers["weight2"] = Upload(weight2.Take());
+  return buffers;
+}
+
+// Outputs of a warp in downsample.cuh and upsample_fuse.cuh, in tiles of eight.
+constexpr int DownTiles(int C) { return C == 32 ? 2 : 1; }
+constexpr int UpTiles(int C) { return C == 32 ? 4 : 2; }
+
+Buffers TensorCoreNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
+  const int C = PaddedChannels(graph_.values[node.input].level);
+  const WeightView w(tensors.at(node.name + ".weight"));
+  Packer packer = NewPacker();
+  const int tiles = DownTiles(C);
+  for (int first = 0; first < 2 * C; first += 8 * tiles) {
+    for (int tap = 0; tap < 16; ++tap) {
+      packer.ThinTiles(first, tiles, C, [&](int o, int i) {
+        // Tap (1, 1) is the pixel 2 r, 2 q: always inside.
+        if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.0f : 0.0f;
+        return w.at(o, i, tap);
+      });
+    }
+  }
+  Buffers buffers;
+  buffers["weight"] = Upload(packer.Take());
+  return buffers;
+}
+
+Buffers TensorCoreNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensors) const {
+  const int C = PaddedChannels(graph_.values[node.output].level);
+  const int c = graph_.values[node.output].channels;
+  const FoldedUpsample folded = FoldUpsample(tensors, node);
+  const WeightView fusion(tensors.at(node.name2 + ".weight"));
+  Packer weight = NewPacker(), skip = NewPacker();
+  const int tiles = UpTiles(C);
+  for (int first = 0; first < C; first += 8 * tiles) {
+    for (int phase = 0; phase < 4; ++phase) {
+      weight.ThinTiles(first, tiles, 2 * C, [&](int o, int i) { return folded.at(phase, o, i); });
+    }
+    skip.ThinTiles(first, tiles, C, [&](int o, int i) {
+      if (i == C - 1) return o == C - 1 ? 1.0f : o < c ? folded.bias[o] : 0.0f;
+      return i < c ? fusion.at(o, c + i) : 0.0f;
+    });
+  }
+  Buffers buffers;
+  buffers["weight"] = Upload(weight.Take());
+  buffers["skip"] = Upload(skip.Take());
+  return buffers;
+}
+
+std::vector<size_t> TensorCoreNetwork::TemporaryBytes(int level, const Shape& shape) const {
+  const size_t C = PaddedChannels(level), n = shape.images;
+  const int pixels = (shape.height >> level) * (shape.width >> level);
+  std::vector<size_t> bytes(kTemporaries);
+  bytes[kD] = n * pixels * C * stored_bytes();
+  bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
+  bytes[kGram] = n * C * C * sizeof(float) + 64;  // the kernels may read past the last row
+  bytes[kRows] = n * C * C * sizeof(float) + 64;
+  bytes[kMatrix] = n * C * C * weight_bytes();
+  return bytes;
+}
+
+TensorCoreNetwork::Layout TensorCoreNetwork::Plan(const Shape& shape, bool taps) const {
+  Layout layout;
+  layout.values = graph_.values.size();
+  std::vector<Lifetime> lifetimes(layout.values + graph_.nodes.size() * kTemporaries);
+  const int end = static_cast<int>(graph_.nodes.size());
+  for (int i = 0; i < end; ++i) {
+    const Node& node = graph_.nodes[i];
+    const Value& value = graph_.values[node.output];
+    Lifetime& output = lifetimes[node.output];
+    if (node.output != graph_.output) {
+      output.bytes = static_cast<size_t>(shape.images) * (shape.height >> value.level) *
+                     (shape.width >> value.level) * PaddedChannels(value.level) * stored_bytes();
+    }
+    output.first = i;
+    output.last = taps ? end : i;
+    for (int used : {node.input, node.extra}) {
+      if (used >= 0) lifetimes[used].last = std::max(lifetimes[used].last, i);
+    }
+    if (node.op == Op::kSpectralAttention) {
+      // The input and the temporaries live on to the feed-forward node, which writes what this
+      // node and that one give together; the value between exists for taps only.
+      lifetimes[node.input].last = std::max(lifetimes[node.input].last, i + 1);
+      if (!taps) output.bytes = 0;
+      const std::vector<size_t> bytes = TemporaryBytes(value.level, shape);
+      for (int t = 0; t < kTemporaries; ++t) {
+        lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], i, i + 1};
+      }
+    }
+  }
+  lifetimes[graph_.input].bytes = 0;
+  layout.memory = PlanMemory(lifetimes);
+  return layout;
+}
+
+Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char* arena,
+                                   const NetworkIo* io) const {
+  const Layout layout = Plan(shape, taps);
+  const auto value = [&](int index) -> void* { return arena + layout.memory.offsets[index]; };
+  Program program;
+  const auto add = [&](const Node& node, const char* kernel, Launch launch, bool aside = false,
+                       bool joins = false) {
+    program.steps.push_back({node.name, kernel, std::move(launch), aside, joins});
+  };
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    const Buffers& w = weights_[i];
+    const auto buffer = [&](const char* name) { return w.at(name).data(); };
+    const auto floats = [&](const char* name) { return w.at(name).as<float>(); };
+    const int level = graph_.values[node.input].level;
+    const int C = PaddedChannels(level), c = graph_.values[node.input].channels;
+    const int height = shape.height >> level, width = shape.width >> level;
+    const auto temporary = [&](size_t at, int t) -> void* {
+      return arena + layout.memory.offsets[layout.values + at * kTemporaries + t];
+    };
+    switch (node.op) {
+      case Op::kConv3x3:
+        if (node.input == graph_.input) {
+          ImageConvParams p{.io = io,
+                            .y = value(node.output),
+                            .weight = buffer("weight"),
+                            .in_channels = config_.in_channels,
+                            .height = height,
+                            .width = width,
+                            .images = shape.images};
+          add(node, "conv3x3", ImageConvLaunch(arithmetic_, p, gpu_));
+        } else {
+          const bool last = node.output == graph_.output;
+          ConvParams p{.x = value(node.input),
+                       .residual = node.extra >= 0 ? value(node.extra) : nullptr,
+                       .y = last ? nullptr : value(node.output),
+                       .weight = buffer("weight"),
+                       .io = io,
+                       .channels = config_.bands,
+                       .height = height,
+                       .width = width,
+                       .images = shape.images};
+          add(node, "conv3x3", ConvLaunch(arithmetic_, last, p, gpu_));
+        }
+        break;
+      case Op::kSpectralAttention: {
+        const int blocks = GramBlocks(C, height * width);
+        auto* partials = static_cast<float*>(temporary(i, kPartials));
+        auto* gram = static_cast<float*>(temporary(i, kGram));
+        const AttentionParams attention{.s = gram,
+                                        .wq = floats("wq"),
+                                        .wk = floats("wk"),
+                                        .wv = floats("wv"),
+                                        .wproj = floats("wproj"),
+                                        .rescale = floats("rescale"),
+                                        .bias = floats("bias"),
+                                        .rows = static_cast<float*>(temporary(i, kRows)),
+                                        .matrix = temporary(i, kMatrix),
+                                        .channels = c,
+                                        .heads = node.heads,
+                                        .C = C,
+                                        .images = shape.images,
+                                        .stride = (c + 3) / 4 * 4};
+        add(node, "gram",
+            GramLaunch(C, {value(node.input), partials, height * width, blocks, shape.images}),
+            true);
+        add(node, "gram_reduce", GramReduceLaunch({partials, gram, blocks, C * C, shape.images}),
+            true);
+        add(node, "attention_rows", AttentionRowsLaunch(attention), true);
+        add(node, "attention_matrix",
+            AttentionMatrixLaunch(
+                arithmetic_ == Arithmetic::kFp16 ? MatrixForm::kHalfTiles : MatrixForm::kFloatTiles,
+                attention),
+            true);
+        const PositionParams p{.x = value(node.input),
+                               .d = temporary(i, kD),
+                               .value_weight = buffer("value"),
+                               .depthwise1 = buffer("depthwise1"),
+                               .depthwise2 = buffer("depthwise2"),
+                               .height = height,
+                               .width = width,
+                               .images = shape.images};
+        add(node, "position", PositionLaunch(arithmetic_, C, p, gpu_));
+        if (taps) {
+          add(node, "tap",
+              AttentionTapLaunch(arithmetic_, {.x = value(node.input),
+                                               .d = temporary(i, kD),
+                                               .matrix = temporary(i, kMatrix),
+                                               .y = value(node.output),
+                                               .C = C,
+                                               .pixels = height * width}),
+              false, true);
+        }
+        break;
+      }
+      case Op::kFeedForward: {
+        const FeedForwardParams p{.x = value(graph_.nodes[i - 1].input),
+                                  .d = temporary(i - 1, kD),
+                                  .out = value(node.output),
+                                  .matrix = temporary(i - 1, kMatrix),
+                                  .weight1 = buffer("weight1"),
+                                  .depthwise = buffer("depthwise"),
+                                  .weight2 = buffer("weight2"),
+                                  .channels = c,
+                                  .height = height,
+                                  .width = width,
+                                  .images = shape.images};
+        add(node, "feed_forward", FeedForwardLaunch(arithmetic_, C, p, gpu_), false, true);
+        break;
+      }
+      case Op::kDownsample: {
+        const DownsampleParams p{.x = value(node.input),
+                                 .y = value(node.output),
+                                 .weight = buffer("weight"),
+                                 .height = height,
+                                 .width = width,
+                                 .images = shape.images};
+        add(node, "downsample", DownsampleLaunch(arithmetic_, C, p, gpu_));
+        break;
+      }
+      case Op::kUpsampleFuse: {
+        const UpsampleFuseParams p{.x = value(node.input),
+                                   .skip = value(node.extra),
+                                   .y = value(node.output),
+                                   .weight = buffer("weight"),
+                                   .skip_weight = buffer("skip"),
+                                   .height = height,
+                                   .width = width,
+                                   .images = shape.images};
+        add(node, "upsample_fuse", UpsampleFuseLaunch(arithmetic_, C / 2, p, gpu_));
+        break;
+      }
+    }
+    if (taps && node.output != graph_.output) {
+      const Value& out = graph_.values[node.output];
+      program.taps.push_back({.after_step = static_cast<int>(program.steps.size()) - 1,
+                              .name = node.name,
+                              .data = value(node.output),
+                              .height = shape.height >> out.level,
+                              .width = shape.width >> out.level,
+                              .channels = out.channels,
+                              .stride = PaddedChannels(out.level)});
+    }
+  }
+  return program;
+}
+
+// Every attention node is followed by the feed-forward node that completes it.
+bool AttentionsAreCompleted(const Graph& graph) {
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (graph.nodes[i].op != Op::kSpectralAttention) continue;
+    if (i + 1 == graph.nodes.size() || graph.nodes[i + 1].op != Op::kFeedForward ||
+        graph.nodes[i + 1].input != graph.nodes[i].output) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::unique_ptr<DeviceNetwork> MakeTensorCoreNetwork(const Network& network, Precision precision,
+                                                     const DeviceInfo& device) {
+  const Config& config = network.config;
+  // 31 bands or few less: every group of 32 channels must have channels of the network.
+  if (config.bands > 31 || config.bands < 25 || 9 * config.in_channels > 31 ||
+      config.levels() > 2 || device.major < 8 || !AttentionsAreCompleted(network.graph)) {
+    return nullptr;
+  }
+  if (precision == Precision::kFP16) {
+    return std::make_unique<TensorCoreNetwork>(network, Arithmetic::kFp16, device);
+  }
+  return nullptr;
+}
+
+}  // namespace mstpp::cuda

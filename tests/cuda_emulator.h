@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the CUDA kernels' device code on the CPU, one fiber a thread, so that their index maps and
+// barriers can be tested where there is no GPU. Stands in for src/cuda/kernels/ptx.cuh.
+//
+// Threads of a block take turns at barriers and warp-wide instructions only; asynchronous copies
+// happen at once. So it finds wrong indices, fragments and missing data, not races.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <vector>
+
+#define MSTPP_DEVICE inline
+#define MSTPP_HOST_DEVICE
+#define MSTPP_UNROLL
+#define MSTPP_NO_UNROLL
+
+namespace mstpp::cuda {
+
+using std::max;
+using std::min;
+
+struct EmulatedIndex {
+  int x = 0, y = 0, z = 0;
+};
+inline EmulatedIndex threadIdx, blockIdx, gridDim;
+
+class Emulator {
+ public:
+  static Emulator& Instance() {
+    static Emulator emulator;
+    return emulator;
+  }
+
+  // Runs `body` for every thread of every block of a one-dimensional grid.
+  void Launch(int blocks, int threads, size_t shared_bytes, const std::function<void()>& body) {
+    body_ = body;
+    threads_ = threads;
+    shared_.assign(shared_bytes + 128, 0x7e);  // what was not written is a large number
+    if (fibers_.size() < static_cast<size_t>(threads)) fibers_.resize(threads);
+    gridDim.x = blocks;
+    for (int block = 0; block < blocks; ++block) {
+      blockIdx.x = block;
+      std::fill(shared_.begin(), shared_.end(), 0x7e);
+      RunBlock();
+    }
+  }
+
+  unsigned char* shared() {
+    const auto address = reinterpret_cast<uintptr_t>(shared_.data());
+    return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
+  }
+
+  void BlockBarrier() { Wait(block_barrier_, threads_); }
+
+  // Every lane gives `mine` and gets the words of all lanes.
+  const uint32_t (*Exchange(const uint32_t* mine, int words))[8] {
+    Warp& warp = warps_[current_ / 32];
+    // Two buffers: a lane may be one exchange ahead of one still reading the last.
+    const int side = fibers_[current_].side ^= 1;
+    std::copy(mine, mine + words, warp.words[side][current_ % 32]);
+    Wait(warp.barrier, 32);
+    return warp.words[side];
+  }
+
+ private:
+  struct Barrier {
+    int arrived = 0, generation = 0;
+  };
+  struct Warp {
+    Barrier barrier;
+    uint32_t words[2][32][8];
+  };
+  struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool done = false;
+    int side = 0;
+  };
+
+  void Wait(Barrier& barrier, int count) {
+    const int generation = barrier.generation;
+    if (++barrier.arrived == count) {
+      barrier.arrived = 0;
+      ++barrier.generation;
+      return;
+    }
+    while (barrier.generation == generation) SwitchToNext();
+  }
+
+  void SwitchToNext() {
+    const int from = current_;
+    int next = from;
+    do {
+      next = (next + 1) % threads_;
+    } while (fibers_[next].done && next != from);
+    if (next == from) throw std::logic_error("a barrier that not all threads reach");
+    Enter(next);
+    swapcontext(&fibers_[from].context, &fibers_[next].context);
+  }
+
+  void Enter(int thread) {
+    current_ = thread;
+    threadIdx.x = thread;
+  }
+
+  static void Trampoline() {
+    Emulator& self = Instance();
+    self.body_();
+    self.fibers_[self.current_].done = true;
+    for (int i = 1; i < self.threads_; ++i) {
+      const int next = (self.current_ + i) % self.threads_;
+      if (self.fibers_[next].done) continue;
+      self.Enter(next);
+      setcontext(&self.fibers_[next].context);
+    }
+    setcontext(&self.main_);
+  }
+
+  void RunBlock() {
+    block_barrier_ = {};
+    warps_.assign((threads_ + 31) / 32, Warp());
+    for (int i = 0; i < threads_; ++i) {
+      Fiber& fiber = fibers_[i];
+      fiber.stack.resize(1 << 17);
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.data();
+      fiber.context.uc_stack.ss_size = fiber.stack.size();
+      fiber.context.uc_link = nullptr;
+      fiber.done = false;
+      fiber.side = 0;
+      makecontext(&fiber.context, &Emulator::Trampoline, 0);
+    }
+    Enter(0);
+    swapcontext(&main_, &fibers_[0].context);
+  }
+
+  std::function<void()> body_;
+  int threads_ = 0, current_ = 0;
+  std::vector<unsigned char> shared_;
+  std::vector<Fiber> fibers_;
+  std::vector<Warp> warps_;
+  Barrier block_barrier_;
+  ucontext_t main_;
+};
+
+inline unsigned char* SharedMemory() { return Emulator::Instance().shared(); }
+inline void __syncthreads() { Emulator::Instance().BlockBarrier(); }
+inline void __syncwarp() {
+  const uint32_t nothing = 0;
+  Emulator::Instance().Exchange(&nothing, 1);
+}
+inline void __threadfence() {}
+
+inline uint32_t AsUint(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float AsFloat(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline float HalfLow(uint32_t a) {
+  return __half2float(__half(__half_raw{static_cast<uint16_t>(a)}));
+}
+inline float HalfHigh(uint32_t a) { return HalfLow(a >> 16); }
+inline uint32_t HalfPack(float low, float high) {
+  const __half_raw l = __float2half_rn(low), h = __float2half_rn(high);
+  return static_cast<uint32_t>(l.x) | static_cast<uint32_t>(h.x) << 16;
+}
+inline uint32_t Bf16Pack(float low, float high) {
+  const auto round = [](float value) {
+    const uint32_t bits = AsUint(value);
+    return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+  };
+  return round(low) | round(high) << 16;
+}
+inline uint32_t HalfMul(uint32_t a, uint32_t b) {
+  return HalfPack(HalfLow(a) * HalfLow(b), HalfHigh(a) * HalfHigh(b));
+}
+inline uint32_t HalfAdd(uint32_t a, uint32_t b) {
+  return HalfPack(HalfLow(a) + HalfLow(b), HalfHigh(a) + HalfHigh(b));
+}
+inline uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
+  return HalfPack(HalfLow(a) * HalfLow(b) + HalfLow(c), HalfHigh(a) * HalfHigh(b) + HalfHigh(c));
+}
+inline uint32_t HalfFmaSaturate(uint32_t a, uint32_t b, uint32_t c) {
+  const auto clamp = [](float value) { return value > 0.0f ? std::min(value, 1.0f) : 0.0f; };
+  return HalfPack(clamp(HalfLow(a) * HalfLow(b) + HalfLow(c)),
+                  clamp(HalfHigh(a) * HalfHigh(b) + HalfHigh(c)));
+}
+
+inline uint32_t Shuffle(uint32_t value, int lane) {
+  return Emulator::Instance().Exchange(&value, 1)[lane][0];
+}
+inline float Shuffle(float value, int lane) { return AsFloat(Shuffle(AsUint(value), lane)); }
+inline float ShuffleXor(float value, int mask) { return Shuffle(value, (threadIdx.x & 31) ^ mask); }
+
+// Element (row, k) of A and (k, column) of B as the hardware spreads them, for both shapes.
+inline void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                    uint32_t b1, float c0, float c1, float c2, float c3) {
+  const float start[4] = {c0, c1, c2, c3};
+  const uint32_t mine[6] = {a0, a1, a2, a3, b0, b1};
+  const auto* all = Emulator::Instance().Exchange(mine, 6);
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const auto half = [](uint32_t pair, int i) { return i ? HalfHigh(pair) : HalfLow(pair); };
+  for (int c = 0; c < 4; ++c) {
+    const int row = g + 8 * (c >> 1), column = 2 * t + (c & 1);
+    float sum = start[c];
+    for (int k = 0; k < 16; ++k) {
+      const int quad = (k & 7) >> 1;
+      sum += half(all[(row & 7) * 4 + quad][(row >> 3) + 2 * (k >> 3)], k & 1) *
+             half(all[column * 4 + quad][4 + (k >> 3)], k & 1);
+    }
+    d[c] = sum;
+  }
+}
+inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                    uint32_t b0, uint32_t b1, uint32_t c0, uint32_t c1) {
+  float d[4];
+  MmaHalf(d, a0, a1, a2, a3, b0, b1, HalfLow(c0), HalfHigh(c0), HalfLow(c1), HalfHigh(c1));
+  d0 = HalfPack(d[0], d[1]);
+  d1 = HalfPack(d[2], d[3]);
+}
+inline uint32_t RoundToTf32(float value) { return (AsUint(value) + 0x1000u) & 0xffffe000u; }
+inline void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                    uint32_t b1, float c0, float c1, float c2, float c3) {
+  const float start[4] = {c0, c1, c2, c3};
+  const uint32_t mine[6] = {a0, a1, a2, a3, b0, b1};
+  const auto* all = Emulator::Instance().Exchange(mine, 6);
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  for (int c = 0; c < 4; ++c) {
+    const int row = g + 8 * (c >> 1), column = 2 * t + (c & 1);
+    float sum = start[c];
+    for (int k = 0; k < 8; ++k) {
+      const uint32_t a = all[(row & 7) * 4 + (k & 3)][(row >> 3) + 2 * (k >> 2)];
+      const uint32_t b = all[column * 4 + (k & 3)][4 + (k >> 2)];
+      sum += AsFloat(a & 0xffffe000u) * AsFloat(b & 0xffffe000u);
+    }
+    d[c] = sum;
+  }
+}
+inline uint32_t TransposeHalf(uint32_t a) {
+  const auto* all = Emulator::Instance().Exchange(&a, 1);
+  const int lane = threadIdx.x & 31, row = lane >> 2, column = 2 * (lane & 3);
+  const auto element = [&](int r, int c) {
+    return all[r * 4 + c / 2][0] >> (c % 2 * 16) & 0xffffu;
+  };
+  return element(column, row) | element(column + 1, row) << 16;
+}
+
+inline void CopyAsync(void* shared, const void* source, bool inside) {
+  if (inside) {
+    std::memcpy(shared, source, 16);
+  } else {
+    std::memset(shared, 0, 16);
+  }
+}
+inline void CopyCommit() {}
+template <int kPending>
+void CopyWait() {}
+
+inline float ReciprocalSqrt(float value) { return 1.0f / std::sqrt(value); }
+inline float Reciprocal(float value) { return 1.0f / value; }
+inline float Exp2(float value) { return std::exp2(value); }
+
+}  // namespace mstpp::cuda

@@ -1,0 +1,680 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tensor-core kernels' device code on the CPU (cuda_emulator.h) against the blocks' equations
+// in float64. Needs the CUDA headers, no GPU.
+#define MSTPP_EMULATE_CUDA
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "cuda/kernels/attention_matrix.cuh"
+#include "cuda/kernels/conv3x3.cuh"
+#include "cuda/kernels/downsample.cuh"
+#include "cuda/kernels/feed_forward.cuh"
+#include "cuda/kernels/gram.cuh"
+#include "cuda/kernels/position.cuh"
+#include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/pack.h"
+
+namespace mstpp::cuda {
+namespace {
+
+using Doubles = std::vector<double>;
+
+// A feature map of C channels, of which the last is 1 and those from `channels` on are 0.
+struct Image {
+  int height, width, C, channels;
+  Doubles data;
+  Image(int h, int w, int c, int n) : height(h), width(w), C(c), channels(n) {
+    data.assign(static_cast<size_t>(h) * w * c, 0.0);
+  }
+  double& at(int y, int x, int c) { return data[(static_cast<size_t>(y) * width + x) * C + c]; }
+  double get(int y, int x, int c) const {
+    if (y < 0 || x < 0 || y >= height || x >= width) return 0.0;
+    return data[(static_cast<size_t>(y) * width + x) * C + c];
+  }
+};
+
+class Generator {
+ public:
+  explicit Generator(unsigned seed) : engine_(seed) {}
+  double Draw(double deviation) { return deviation * normal_(engine_); }
+  Doubles Draw(size_t count, double deviation) {
+    Doubles values(count);
+    for (double& v : values) v = Draw(deviation);
+    return values;
+  }
+
+ private:
+  std::mt19937 engine_;
+  std::normal_distribution<double> normal_;
+};
+
+// How a policy's numbers are kept in memory.
+template <class Policy>
+struct Memory {
+  static constexpr bool kHalfWeights = sizeof(typename Policy::Pair) == 4;
+  static constexpr int kStoredBytes = sizeof(typename Policy::Stored) / 8;
+  static constexpr bool kIsBf16 = kStoredBytes == 2 && !kHalfWeights;
+
+  static void Put(unsigned char* to, double value) {
+    const auto f = static_cast<float>(value);
+    if constexpr (kStoredBytes == 4) {
+      std::memcpy(to, &f, 4);
+    } else {
+      const uint32_t bits = kIsBf16 ? Bf16Pack(f, 0.f) : HalfPack(f, 0.f);
+      std::memcpy(to, &bits, 2);
+    }
+  }
+  static double Get(const unsigned char* from) {
+    if constexpr (kStoredBytes == 4) {
+      float f;
+      std::memcpy(&f, from, 4);
+      return f;
+    } else {
+      uint16_t bits;
+      std::memcpy(&bits, from, 2);
+      return kIsBf16 ? AsFloat(static_cast<uint32_t>(bits) << 16) : HalfLow(bits);
+    }
+  }
+  static std::vector<unsigned char> Store(const Image& image) {
+    std::vector<unsigned char> bytes(image.data.size() * kStoredBytes);
+    for (size_t i = 0; i < image.data.size(); ++i) Put(&bytes[i * kStoredBytes], image.data[i]);
+    return bytes;
+  }
+  static void Load(const std::vector<unsigned char>& bytes, Image& image) {
+    for (size_t i = 0; i < image.data.size(); ++i) image.data[i] = Get(&bytes[i * kStoredBytes]);
+  }
+  static Packer NewPacker() {
+    return Packer(kHalfWeights ? WeightType::kHalf : WeightType::kFloat);
+  }
+
+  // Random, already rounded as stored.
+  static Image Draw(Generator& generator, int h, int w, int C, int channels) {
+    Image image(h, w, C, channels);
+    unsigned char bytes[4];
+    for (int y = 0; y < h; ++y) {
+      for (int x = 0; x < w; ++x) {
+        for (int c = 0; c < channels; ++c) {
+          Put(bytes, generator.Draw(1.0) + 0.3);
+          image.at(y, x, c) = Get(bytes);
+        }
+        image.at(y, x, C - 1) = 1.0;
+      }
+    }
+    return image;
+  }
+  static constexpr double kTolerance = kHalfWeights ? 4e-3 : kIsBf16 ? 1.2e-2 : 2e-3;
+};
+
+template <class Policy>
+double Tolerance() {
+  if constexpr (std::is_same_v<Policy, Tf32<3>>) return 2e-6;
+  return Memory<Policy>::kTolerance;
+}
+
+// || a - b || / || b || over the network's channels, and that the last channel is 1.
+template <class Policy>
+void ExpectNear(const Image& got, const Image& expected, bool has_one = true) {
+  double error = 0, norm = 0;
+  for (int y = 0; y < got.height; ++y) {
+    for (int x = 0; x < got.width; ++x) {
+      for (int c = 0; c < got.channels; ++c) {
+        const double d = got.get(y, x, c) - expected.get(y, x, c);
+        ASSERT_TRUE(std::isfinite(d)) << y << " " << x << " " << c;
+        error += d * d;
+        norm += expected.get(y, x, c) * expected.get(y, x, c);
+      }
+      for (int c = got.channels; c < got.C; ++c) {
+        ASSERT_EQ(got.get(y, x, c), has_one && c == got.C - 1 ? 1.0 : 0.0)
+            << y << " " << x << " " << c;
+      }
+    }
+  }
+  EXPECT_LT(std::sqrt(error / norm), Tolerance<Policy>());
+}
+
+double GeluExact(double x) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); }
+
+Image DepthwiseReference(const Image& x, const Doubles& w) {  // [channel][tap]
+  Image y(x.height, x.width, x.C, x.channels);
+  for (int r = 0; r < x.height; ++r) {
+    for (int q = 0; q < x.width; ++q) {
+      for (int c = 0; c < x.channels; ++c) {
+        for (int tap = 0; tap < 9; ++tap) {
+          y.at(r, q, c) += w[c * 9 + tap] * x.get(r + tap / 3 - 1, q + tap % 3 - 1, c);
+        }
+      }
+    }
+  }
+  return y;
+}
+
+// y[o] = sum of w[o][i] x[i], channels only.
+Image Product(const Image& x, const Doubles& w, int C, int outputs) {
+  Image y(x.height, x.width, C, outputs);
+  for (int r = 0; r < x.height; ++r) {
+    for (int q = 0; q < x.width; ++q) {
+      for (int o = 0; o < outputs; ++o) {
+        for (int i = 0; i < x.channels; ++i) {
+          y.at(r, q, o) += w[o * x.channels + i] * x.get(r, q, i);
+        }
+      }
+    }
+  }
+  return y;
+}
+
+template <class Policy>
+class KernelsTest : public ::testing::Test {};
+using Policies = ::testing::Types<Fp16, Tf32<3>, Tf32<1>, Bf16>;
+TYPED_TEST_SUITE(KernelsTest, Policies);
+
+template <class Policy, int C, int P>
+void TestPosition(int height, int width, int rows, int channels) {
+  using M = Memory<Policy>;
+  Generator generator(1);
+  const Image x = M::Draw(generator, height, width, C, channels);
+  const Doubles wv = generator.Draw(channels * channels, 1.0 / std::sqrt(channels));
+  const Doubles w1 = generator.Draw(channels * 9, 0.33), w2 = generator.Draw(channels * 9, 0.33);
+  Image v = Product(x, wv, C, channels);
+  Image g = DepthwiseReference(v, w1);
+  for (double& e : g.data) e = GeluExact(e);
+  const Image expected = DepthwiseReference(g, w2);
+
+  const float scale = Policy::kGeluScale;
+  Packer tiles = M::NewPacker(), first = M::NewPacker(), second = M::NewPacker();
+  tiles.Tiles(C, C, [&](int o, int i) {
+    return o < channels && i < channels ? scale * static_cast<float>(wv[o * channels + i]) : 0.f;
+  });
+  first.Depthwise(
+      C, [&](int c, int tap) { return c < channels ? static_cast<float>(w1[c * 9 + tap]) : 0.f; });
+  second.Depthwise(C, [&](int c, int tap) {
+    return c < channels ? static_cast<float>(w2[c * 9 + tap]) / scale : 0.f;
+  });
+  const auto wv_bytes = tiles.Take(), w1_bytes = first.Take(), w2_bytes = second.Take();
+  const auto x_bytes = M::Store(x);
+  std::vector<unsigned char> d(x_bytes.size(), 0x7f);
+
+  using Shape = PositionShape<Policy, C, P>;
+  PositionParams p{x_bytes.data(),
+                   d.data(),
+                   wv_bytes.data(),
+                   w1_bytes.data(),
+                   w2_bytes.data(),
+                   height,
+                   width,
+                   rows,
+                   0,
+                   0,
+                   1};
+  p.strips = (width + Shape::kUseful - 1) / Shape::kUseful;
+  p.segments = (height + rows - 1) / rows;
+  const int items = p.strips * Shape::kSlices * p.segments;
+  Emulator::Instance().Launch((items + 1) / 2, 64, Shape::SharedBytes(2),
+                              [&] { PositionBody<Policy, C, P, 2>(p); });
+  Image got(height, width, C, channels);
+  M::Load(d, got);
+  ExpectNear<Policy>(got, expected, /*has_one=*/false);
+}
+
+template <class Policy, int C, int P>
+void TestFeedForward(int height, int width, int rows, int channels) {
+  using M = Memory<Policy>;
+  Generator generator(2);
+  const int hidden = 4 * channels;
+  const Image x = M::Draw(generator, height, width, C, channels);
+  Image d = M::Draw(generator, height, width, C, channels);
+  for (int y = 0; y < height; ++y) {
+    for (int q = 0; q < width; ++q) d.at(y, q, C - 1) = 0.0;
+  }
+  const Doubles m = generator.Draw(channels * channels, 0.5 / std::sqrt(channels));
+  const Doubles bias = generator.Draw(channels, 0.3), b1 = generator.Draw(hidden, 0.3);
+  const Doubles w1 = generator.Draw(hidden * channels, 1.0 / std::sqrt(channels));
+  const Doubles taps = generator.Draw(hidden * 9, 0.33);
+  const Doubles w2 = generator.Draw(channels * hidden, 0.5 / std::sqrt(hidden));
+
+  Image x1 = Product(x, m, C, channels), normed(height, width, C, channels);
+  for (int y = 0; y < height; ++y) {
+    for (int q = 0; q < width; ++q) {
+      double mean = 0, variance = 0;
+      for (int c = 0; c < channels; ++c) {
+        x1.at(y, q, c) += x.get(y, q, c) + d.get(y, q, c) + bias[c];
+        mean += x1.get(y, q, c) / channels;
+      }
+      for (int c = 0; c < channels; ++c) {
+        variance += (x1.get(y, q, c) - mean) * (x1.get(y, q, c) - mean) / channels;
+      }
+      for (int c = 0; c < channels; ++c) {
+        normed.at(y, q, c) = (x1.get(y, q, c) - mean) / std::sqrt(variance + 1e-5);
+      }
+    }
+  }
+  Image h = Product(normed, w1, 4 * C, hidden);
+  for (int y = 0; y < height; ++y) {
+    for (int q = 0; q < width; ++q) {
+      for (int c = 0; c < hidden; ++c) h.at(y, q, c) = GeluExact(h.get(y, q, c) + b1[c]);
+    }
+  }
+  h = DepthwiseReference(h, taps);
+  for (double& e : h.data) e = GeluExact(e);
+  Image expected = Product(h, w2, C, channels);
+  for (size_t i = 0; i < expected.data.size(); ++i) expected.data[i] += x1.data[i];
+
+  const float scale = Policy::kGeluScale;
+  Packer matrix = M::NewPacker(), first = M::NewPacker(), depthwise = M::NewPacker(),
+         second = M::NewPacker();
+  matrix.Tiles(C, C, [&](int o, int i) {
+    if (o >= channels) return 0.f;
+    return static_cast<float>(i == C - 1 ? bias[o] : i < channels ? m[o * channels + i] : 0.0);
+  });
+  first.Tiles(4 * C, C, [&](int o, int i) {
+    if (o >= hidden) return 0.f;
+    double mean = 0;
+    for (int k = 0; k < channels; ++k) mean += w1[o * channels + k] / channels;
+    return scale * static_cast<float>(i == C - 1     ? b1[o]
+                                      : i < channels ? w1[o * channels + i] - mean
+                                                     : 0.0);
+  });
+  depthwise.Depthwise(4 * C, [&](int c, int tap) {
+    return c < hidden ? static_cast<float>(taps[c * 9 + tap]) : 0.f;
+  });
+  second.Tiles(C, 4 * C, [&](int o, int i) {
+    return o < channels && i < hidden ? static_cast<float>(w2[o * hidden + i]) / scale : 0.f;
+  });
+  const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
+             depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
+  const auto x_bytes = M::Store(x), d_bytes = M::Store(d);
+  std::vector<unsigned char> out(x_bytes.size(), 0x7f);
+
+  using Shape = FeedForwardShape<Policy, C, P>;
+  FeedForwardParams p{.x = x_bytes.data(),
+                      .d = d_bytes.data(),
+                      .out = out.data(),
+                      .matrix = matrix_bytes.data(),
+                      .weight1 = first_bytes.data(),
+                      .depthwise = depthwise_bytes.data(),
+                      .weight2 = second_bytes.data(),
+                      .channels = channels,
+                      .reciprocal_channels = 1.0f / static_cast<float>(channels),
+                      .height = height,
+                      .width = width,
+                      .rows = rows,
+                      .strips = (width + Shape::kUseful - 1) / Shape::kUseful,
+                      .segments = (height + rows - 1) / rows,
+                      .images = 1};
+  Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
+                              [&] { FeedForward<Policy, C, P>(p).Run(); });
+  Image got(height, width, C, channels);
+  M::Load(out, got);
+  ExpectNear<Policy>(got, expected);
+}
+
+template <class Policy>
+constexpr bool kIsHalf = std::is_same_v<Policy, Fp16>;
+
+TYPED_TEST(KernelsTest, Position) {
+  TestPosition<TypeParam, 32, kIsHalf<TypeParam> ? 4 : 2>(8, 40, 6, 31);
+  TestPosition<TypeParam, 64, kIsHalf<TypeParam> ? 4 : 2>(4, 16, 4, 62);
+  TestPosition<TypeParam, 128, 2>(4, 8, 2, 124);
+}
+
+TYPED_TEST(KernelsTest, FeedForward) {
+  TestFeedForward<TypeParam, 32, kIsHalf<TypeParam> ? 4 : 2>(8, 40, 4, 31);
+  TestFeedForward<TypeParam, 64, kIsHalf<TypeParam> ? 4 : 2>(4, 16, 2, 62);
+  TestFeedForward<TypeParam, 128, 2>(4, 16, 4, 124);
+}
+
+// Dense convolutions, weights [output][input][tap].
+TYPED_TEST(KernelsTest, Conv3x3) {
+  using Policy = TypeParam;
+  using M = Memory<Policy>;
+  const int height = 8, width = 24, n = 31;
+  Generator generator(3);
+  const Image x = M::Draw(generator, height, width, 32, n);
+  const Image residual = M::Draw(generator, height, width, 32, n);
+  const Doubles w = generator.Draw(n * n * 9, 0.06);
+  for (const bool with_residual : {false, true}) {
+    Image expected(height, width, 32, n);
+    for (int y = 0; y < height; ++y) {
+      for (int q = 0; q < width; ++q) {
+        for (int o = 0; o < n; ++o) {
+          double sum = with_residual ? residual.get(y, q, o) : 0.0;
+          for (int i = 0; i < n; ++i) {
+            for (int tap = 0; tap < 9; ++tap) {
+              sum += w[(o * n + i) * 9 + tap] * x.get(y + tap / 3 - 1, q + tap % 3 - 1, i);
+            }
+          }
+          expected.at(y, q, o) = sum;
+        }
+      }
+    }
+    Packer packer = M::NewPacker();
+    for (int tap = 0; tap < 9; ++tap) {
+      packer.Tiles(32, 32, [&](int o, int i) {
+        if (o == 31 && i == 31) return tap == 4 && !with_residual ? 1.f : 0.f;
+        return o < n && i < n ? static_cast<float>(w[(o * n + i) * 9 + tap]) : 0.f;
+      });
+    }
+    const auto weight = packer.Take(), x_bytes = M::Store(x), r_bytes = M::Store(residual);
+    std::vector<unsigned char> y(x_bytes.size(), 0x7f);
+    ConvParams p{.x = x_bytes.data(),
+                 .residual = with_residual ? r_bytes.data() : nullptr,
+                 .y = y.data(),
+                 .weight = weight.data(),
+                 .io = nullptr,
+                 .channels = n,
+                 .height = height,
+                 .width = width,
+                 .rows = 3,
+                 .strips = 2,
+                 .segments = 3,
+                 .images = 1};
+    Emulator::Instance().Launch(3, 64, ConvShape<Policy>::SharedBytes(2),
+                                [&] { Conv3x3<Policy, false, 2>(p).Run(); });
+    Image got(height, width, 32, n);
+    M::Load(y, got);
+    ExpectNear<Policy>(got, expected);
+
+    // The same into a cube: cropped, channels first.
+    std::vector<float> cube(static_cast<size_t>(n) * 7 * 21, NAN);
+    NetworkIo io = {};
+    io.cube = cube.data();
+    io.cube_height = 7;
+    io.cube_width = 21;
+    const int64_t strides[4] = {0, 7 * 21, 21, 1};
+    std::copy_n(strides, 4, io.cube_stride);
+    p.io = &io;
+    Emulator::Instance().Launch(3, 64, ConvShape<Policy>::SharedBytes(2),
+                                [&] { Conv3x3<Policy, true, 2>(p).Run(); });
+    for (int o = 0; o < n; ++o) {
+      for (int r = 0; r < 7; ++r) {
+        for (int q = 0; q < 21; ++q) {
+          ASSERT_NEAR(cube[(o * 7 + r) * 21 + q], expected.get(r, q, o), 0.1);
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(KernelsTest, ImageConv) {
+  using Policy = TypeParam;
+  using M = Memory<Policy>;
+  const int h = 5, w = 13, height = 8, width = 16, n = 31;
+  Generator generator(4);
+  std::vector<float> picture(3 * h * w);
+  for (float& v : picture) v = static_cast<float>(generator.Draw(1.0));
+  const Doubles weights = generator.Draw(n * 27, 0.2);
+  NetworkIo io = {};
+  io.image = picture.data();
+  const int64_t strides[4] = {0, h * w, w, 1};
+  std::copy_n(strides, 4, io.image_stride);
+  io.height = h;
+  io.width = w;
+  io.reflect = 1;
+  Image padded(height, width, 3, 3);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        padded.at(y, x, c) =
+            picture[(c * h + (y < h ? y : 2 * h - 2 - y)) * w + (x < w ? x : 2 * w - 2 - x)];
+      }
+    }
+  }
+  Image expected(height, width, 32, n);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int o = 0; o < n; ++o) {
+        for (int i = 0; i < 27; ++i) {
+          expected.at(y, x, o) +=
+              weights[o * 27 + i] * padded.get(y + i / 3 / 3 - 1, x + i / 3 % 3 - 1, i % 3);
+        }
+      }
+    }
+  }
+  Packer packer = M::NewPacker();
+  packer.Tiles(32, 32, [&](int o, int i) {
+    if (i == 27) return o == 31 ? 1.f : 0.f;
+    return o < n && i < 27 ? static_cast<float>(weights[o * 27 + i]) : 0.f;
+  });
+  const auto weight = packer.Take();
+  std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
+  ImageConvParams p{&io, y.data(), weight.data(), 3, height, width, 3, 1, 3, 1};
+  Emulator::Instance().Launch(2, 64, 16, [&] { ImageConvBody<Policy, 2>(p); });
+  Image got(height, width, 32, n);
+  M::Load(y, got);
+  ExpectNear<Policy>(got, expected);
+}
+
+template <class Policy, int C, int kTiles>
+void TestDownsample(int height, int width, int rows, int channels) {
+  using M = Memory<Policy>;
+  Generator generator(5);
+  const int n = 2 * channels;
+  const Image x = M::Draw(generator, height, width, C, channels);
+  const Doubles w = generator.Draw(n * channels * 16, 0.25 / std::sqrt(channels));
+  Image expected(height / 2, width / 2, 2 * C, n);
+  for (int y = 0; y < height / 2; ++y) {
+    for (int q = 0; q < width / 2; ++q) {
+      for (int o = 0; o < n; ++o) {
+        for (int i = 0; i < channels; ++i) {
+          for (int tap = 0; tap < 16; ++tap) {
+            expected.at(y, q, o) += w[(o * channels + i) * 16 + tap] *
+                                    x.get(2 * y - 1 + tap / 4, 2 * q - 1 + tap % 4, i);
+          }
+        }
+      }
+    }
+  }
+  Packer packer = M::NewPacker();
+  for (int first = 0; first < 2 * C; first += 8 * kTiles) {
+    for (int tap = 0; tap < 16; ++tap) {
+      packer.ThinTiles(first, kTiles, C, [&](int o, int i) {
+        if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.f : 0.f;
+        return o < n && i < channels ? static_cast<float>(w[(o * channels + i) * 16 + tap]) : 0.f;
+      });
+    }
+  }
+  const auto weight = packer.Take(), x_bytes = M::Store(x);
+  std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
+  using Shape = DownsampleShape<Policy, C, kTiles>;
+  DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0, 1};
+  p.strips = (width / 2 + 15) / 16;
+  p.segments = (height / 2 + rows - 1) / rows;
+  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts, Shape::kWarps * 32,
+                              Shape::kSharedBytes, [&] { Downsample<Policy, C, kTiles>(p).Run(); });
+  Image got(height / 2, width / 2, 2 * C, n);
+  M::Load(y, got);
+  ExpectNear<Policy>(got, expected);
+}
+
+TYPED_TEST(KernelsTest, Downsample) {
+  TestDownsample<TypeParam, 32, 2>(8, 40, 3, 31);
+  TestDownsample<TypeParam, 64, 1>(4, 16, 2, 62);
+}
+
+template <class Policy, int C, int kTiles>
+void TestUpsampleFuse(int height, int width, int rows, int channels) {
+  using M = Memory<Policy>;
+  Generator generator(6);
+  const Image x = M::Draw(generator, height, width, 2 * C, 2 * channels);
+  const Image skip = M::Draw(generator, 2 * height, 2 * width, C, channels);
+  const Doubles w = generator.Draw(4 * channels * 2 * channels, 0.7 / std::sqrt(channels));
+  const Doubles f = generator.Draw(channels * channels, 1.0 / std::sqrt(channels));
+  const Doubles bias = generator.Draw(channels, 0.5);
+  Image expected(2 * height, 2 * width, C, channels);
+  for (int y = 0; y < 2 * height; ++y) {
+    for (int q = 0; q < 2 * width; ++q) {
+      const int phase = 2 * (y % 2) + q % 2;
+      for (int o = 0; o < channels; ++o) {
+        double sum = bias[o];
+        for (int i = 0; i < channels; ++i) sum += f[o * channels + i] * skip.get(y, q, i);
+        for (int i = 0; i < 2 * channels; ++i) {
+          sum += w[(phase * channels + o) * 2 * channels + i] * x.get(y / 2, q / 2, i);
+        }
+        expected.at(y, q, o) = sum;
+      }
+    }
+  }
+  Packer weight = M::NewPacker(), skip_weight = M::NewPacker();
+  for (int first = 0; first < C; first += 8 * kTiles) {
+    for (int phase = 0; phase < 4; ++phase) {
+      weight.ThinTiles(first, kTiles, 2 * C, [&](int o, int i) {
+        return o < channels && i < 2 * channels
+                   ? static_cast<float>(w[(phase * channels + o) * 2 * channels + i])
+                   : 0.f;
+      });
+    }
+    skip_weight.ThinTiles(first, kTiles, C, [&](int o, int i) {
+      if (i == C - 1) return o == C - 1 ? 1.f : o < channels ? static_cast<float>(bias[o]) : 0.f;
+      return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
+    });
+  }
+  const auto w_bytes = weight.Take(), s_bytes = skip_weight.Take();
+  const auto x_bytes = M::Store(x), skip_bytes = M::Store(skip);
+  std::vector<unsigned char> y(skip_bytes.size(), 0x7f);
+  using Shape = UpsampleFuseShape<Policy, C, kTiles>;
+  UpsampleFuseParams p{x_bytes.data(),
+                       skip_bytes.data(),
+                       y.data(),
+                       w_bytes.data(),
+                       s_bytes.data(),
+                       height,
+                       width,
+                       rows,
+                       0,
+                       0,
+                       1};
+  p.strips = (width + 15) / 16;
+  p.segments = (height + rows - 1) / rows;
+  const int items = p.strips * p.segments * Shape::kParts;
+  Emulator::Instance().Launch((items + 1) / 2, 64, Shape::SharedBytes(2),
+                              [&] { UpsampleFuse<Policy, C, kTiles, 2>(p).Run(); });
+  Image got(2 * height, 2 * width, C, channels);
+  M::Load(y, got);
+  ExpectNear<Policy>(got, expected);
+}
+
+TYPED_TEST(KernelsTest, UpsampleFuse) {
+  TestUpsampleFuse<TypeParam, 32, 4>(3, 20, 2, 31);
+  TestUpsampleFuse<TypeParam, 64, 2>(2, 8, 2, 62);
+}
+
+template <int C>
+void TestGram(int pixels, int blocks) {
+  Generator generator(7);
+  const Image x = Memory<Fp16>::Draw(generator, 1, pixels, C, C - C / 32);
+  const auto bytes = Memory<Fp16>::Store(x);
+  std::vector<float> partials(static_cast<size_t>(blocks) * C * C, NAN), s(C * C, NAN);
+  const GramParams p{bytes.data(), partials.data(), pixels, blocks, 1};
+  using Shape = Gram16Shape<C>;
+  Emulator::Instance().Launch(blocks, Shape::kWarps * 32, Shape::kSharedBytes,
+                              [&] { Gram16<C>(p).Run(); });
+  const GramReduceParams r{partials.data(), s.data(), blocks, C * C, 1};
+  Emulator::Instance().Launch(C * C / 32, 256, 1024, [&] { GramReduceBody(r); });
+  for (int i = 0; i < C; ++i) {
+    for (int j = 0; j < C; ++j) {
+      double sum = 0;
+      for (int q = 0; q < pixels; ++q) sum += x.get(0, q, i) * x.get(0, q, j);
+      ASSERT_NEAR(s[i * C + j], sum, 1e-5 * pixels) << i << " " << j;
+    }
+  }
+}
+
+TEST(KernelsTest, Gram) {
+  TestGram<32>(200, 2);
+  TestGram<64>(136, 2);
+  TestGram<128>(40, 1);
+}
+
+TEST(KernelsTest, AttentionMatrix) {
+  const int heads = 2, width = 31, n = heads * width, C = 64, stride = 64;
+  Generator generator(8);
+  const int pixels = 500;
+  const Doubles x = generator.Draw(pixels * n, 1.0);
+  const Doubles wq = generator.Draw(n * n, 0.2), wk = generator.Draw(n * n, 0.2),
+                wv = generator.Draw(n * n, 0.2), wp = generator.Draw(n * n, 0.2);
+  const std::vector<float> rescale = {3.0f, 5.0f};
+  std::vector<float> bias(n, 0.5f), s(C * C + 16, 0.f), rows(n * stride + 16, NAN);
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int p = 0; p < pixels; ++p) sum += x[p * n + i] * x[p * n + j];
+      s[i * C + j] = static_cast<float>(sum);
+    }
+  }
+  const auto matrix = [&](const Doubles& w, bool transposed) {
+    std::vector<float> padded(n * stride + 16, 0.f);
+    for (int o = 0; o < n; ++o) {
+      for (int i = 0; i < n; ++i) {
+        padded[transposed ? i * stride + o : o * stride + i] = static_cast<float>(w[o * n + i]);
+      }
+    }
+    return padded;
+  };
+  const auto q = matrix(wq, true), k = matrix(wk, true), v = matrix(wv, false),
+             pr = matrix(wp, true);
+  std::vector<float> plain(C * C, NAN), tiles(C * C, NAN);
+  AttentionParams p{s.data(),       q.data(),    k.data(),    v.data(),     pr.data(),
+                    rescale.data(), bias.data(), rows.data(), plain.data(), n,
+                    heads,          C,           1,           stride};
+  Emulator::Instance().Launch(4 * heads, kAttentionThreads, AttentionRowsShape(n, heads).size * 4,
+                              [&] { AttentionRowsBody(p); });
+  Emulator::Instance().Launch(C / 8, kAttentionThreads, 16,
+                              [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
+  p.matrix = tiles.data();
+  Emulator::Instance().Launch(C / 8, kAttentionThreads, 16,
+                              [&] { AttentionMatrixBody<MatrixForm::kFloatTiles>(p); });
+
+  // As published: queries and keys of every pixel.
+  const auto project = [&](const Doubles& w) {
+    Doubles y(pixels * n, 0.0);
+    for (int a = 0; a < pixels; ++a) {
+      for (int o = 0; o < n; ++o) {
+        for (int i = 0; i < n; ++i) y[a * n + o] += w[o * n + i] * x[a * n + i];
+      }
+    }
+    return y;
+  };
+  const Doubles queries = project(wq), keys = project(wk);
+  Doubles expected(n * n, 0.0);
+  for (int h = 0; h < heads; ++h) {
+    for (int i = 0; i < width; ++i) {
+      Doubles logits(width);
+      double largest = -1e30;
+      for (int j = 0; j < width; ++j) {
+        double dot = 0, qq = 0, kk = 0;
+        for (int a = 0; a < pixels; ++a) {
+          const double qa = queries[a * n + h * width + j], ka = keys[a * n + h * width + i];
+          dot += qa * ka;
+          qq += qa * qa;
+          kk += ka * ka;
+        }
+        logits[j] = rescale[h] * dot / std::sqrt(qq * kk);
+        largest = std::max(largest, logits[j]);
+      }
+      double sum = 0;
+      for (double& l : logits) sum += l = std::exp(l - largest);
+      for (int o = 0; o < n; ++o) {
+        for (int j = 0; j < width; ++j) {
+          for (int c = 0; c < n; ++c) {
+            expected[o * n + c] +=
+                wp[o * n + h * width + i] * logits[j] / sum * wv[(h * width + j) * n + c];
+          }
+        }
+      }
+    }
+  }
+  for (int o = 0; o < C; ++o) {
+    for (int c = 0; c < C; ++c) {
+      const double wanted = o < n && c < n ? expected[o * n + c] : 0.0;
+      ASSERT_NEAR(plain[c * C + o], wanted, 1e-5) << o << " " << c;
+      const double tile = o < n && c == C - 1 ? 0.5 : wanted;
+      ASSERT_NEAR(tiles[TileWeight<4>(o, c, C / 32)], tile, 1e-5) << o << " " << c;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mstpp::cuda

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend on a GPU. Without one, only that it says so; the rest skips aloud.
+#include "cuda/cuda.h"
+
+#include <cuda_runtime_api.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <tuple>
+
+#include "backend_testing.h"
+#include "cuda/device.h"
+#include "model/padding.h"
+#include "mstpp/error.h"
+#include "mstpp/model.h"
+
+namespace mstpp::testing {
+namespace {
+
+enum class Kernels { kBest, kPortable };
+
+std::unique_ptr<Backend> Make(const Model& model, Precision precision,
+                              Kernels kernels = Kernels::kBest) {
+  Options options;
+  options.precision = precision;
+  return kernels == Kernels::kBest ? CreateCudaBackend(model, options, 0)
+                                   : CreatePortableCudaBackend(model, options, 0);
+}
+
+TEST(CudaQueryTest, SaysWhatItRunsOnOrWhyNot) {
+  const BackendStatus status = QueryCuda(0);
+  EXPECT_EQ(status.name, "cuda");
+  EXPECT_FALSE(status.detail.empty());
+  EXPECT_EQ(status.remedy.empty(), status.usable) << status.detail;
+  EXPECT_EQ(status.precisions.empty(), !status.usable);
+  const BackendStatus none = QueryCuda(1000);
+  EXPECT_FALSE(none.usable);
+  EXPECT_FALSE(none.remedy.empty());
+}
+
+class CudaTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const BackendStatus status = QueryCuda(0);
+    if (!status.usable) GTEST_SKIP() << "no usable GPU: " << status.detail;
+  }
+};
+
+Model LoadWeights(const std::string& weights) {
+  if (weights == "cave") {
+    return Model::Load(std::string(MSTPP_SOURCE_DIR) + "/weights/mst_plus_plus_cave.safetensors");
+  }
+  return Model::Load(GoldenPath(weights + ".pth"));
+}
+
+double RelativeRms(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - b[i];
+    error += d * d;
+    norm += static_cast<double>(b[i]) * b[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+struct Case {
+  const char* weights;
+  const char* name;
+};
+constexpr Case kCases[] = {
+    {"cave", "photo_128x128"}, {"cave", "photo_61x90"},
+    {"stress", "random_8x8"},  {"stress", "random_24x40"},
+    {"stress", "random_5x7"},  {"stress", "batch2_50x37"},
+    {"stress", "photo_64x96"}, {"stress_one_stage", "random_24x40"},
+};
+
+// docs/accuracy.md: the largest error with trained weights, and with the stress weights the largest
+// error relative to the largest output (FP32) or the relative root mean square.
+struct Tolerance {
+  double cave_largest, stress_largest, stress_rms;
+};
+Tolerance ToleranceOf(Precision precision) {
+  switch (precision) {
+    case Precision::kFP32:
+      return {5e-6, 1e-5, 1e-5};
+    case Precision::kTF32:
+      return {1e-3, INFINITY, 3e-3};
+    case Precision::kFP16:
+      return {1.5e-3, INFINITY, 3e-3};
+    default:
+      return {1e-2, INFINITY, 2.5e-2};
+  }
+}
+
+class CudaGoldenTest : public CudaTest,
+                       public ::testing::WithParamInterface<std::tuple<Precision, Kernels, Case>> {
+};
+
+TEST_P(CudaGoldenTest, AgreesWithFloat64) {
+  const auto& [precision, kernels, test_case] = GetParam();
+  const std::string stem = std::string(test_case.weights) + "." + test_case.name;
+  const Array input = ReadGolden(stem + ".input.npy");
+  const Array expected = ReadGolden(stem + ".output.npy");
+  const Model model = LoadWeights(test_case.weights);
+  const Array output = RunBackend(*Make(model, precision, kernels), model, input);
+  const double largest = LargestError(output.data, expected.data);
+  const double rms = RelativeRms(output.data, expected.data);
+  const double scale = LargestMagnitude(expected.data);
+  const Tolerance tolerance = ToleranceOf(precision);
+  if (std::string(test_case.weights) == "cave") {
+    EXPECT_LE(largest, tolerance.cave_largest);
+  } else {
+    EXPECT_LE(largest / scale, tolerance.stress_largest);
+    EXPECT_LE(rms, tolerance.stress_rms);
+  }
+  std::printf("  largest error %.2e (of %.2f), relative rms %.2e\n", largest, scale, rms);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaGoldenTest,
+                         ::testing::Combine(::testing::Values(Precision::kFP32, Precision::kTF32,
+                                                              Precision::kFP16, Precision::kBF16),
+                                            ::testing::Values(Kernels::kBest, Kernels::kPortable),
+                                            ::testing::ValuesIn(kCases)),
+                         [](const auto& info) {
+                           const Case& c = std::get<2>(info.param);
+                           return std::string(ToString(std::get<0>(info.param))) +
+                                  (std::get<1>(info.param) == Kernels::kBest ? "_" : "_portable_") +
+                                  c.weights + "_" + c.name;
+                         });
+
+// Every size from 1 x 1 to 40 x 40, with reflect padding where it is defined and zeros elsewhere.
+void TestSizes(Precision precision, Kernels kernels, double tolerance, int step) {
+  const Model model = Model::Random({.stages = 1}, 20);
+  const auto cpu = MakeBackend("cpu", model);
+  const auto cuda = Make(model, precision, kernels);
+  const auto scratch = cuda->NewScratch();
+  const int64_t multiple = model.config().padding_multiple();
+  for (int64_t h = 1; h <= 40; h += step) {
+    for (int64_t w = 1; w <= 40; w += step) {
+      const bool reflect = CanReflect(h, multiple) && CanReflect(w, multiple);
+      const Padding padding = reflect ? Padding::kReflect : Padding::kZero;
+      const Array input = RandomArray(1, 3, h, w, static_cast<unsigned>(h * 64 + w));
+      const Array expected = RunBackend(*cpu, model, input, padding);
+      Array output(1, 31, h, w);
+      std::fill(output.data.begin(), output.data.end(), NAN);
+      cuda->Run(input.view(), output.view(), padding, *scratch);
+      ASSERT_LE(LargestError(output.data, expected.data),
+                tolerance * LargestMagnitude(expected.data))
+          << h << " x " << w << (reflect ? "" : ", zero padding");
+    }
+  }
+}
+
+TEST_F(CudaTest, EverySizeFp32) { TestSizes(Precision::kFP32, Kernels::kBest, 1e-5, 1); }
+TEST_F(CudaTest, EverySizeFp16) { TestSizes(Precision::kFP16, Kernels::kBest, 1e-2, 1); }
+TEST_F(CudaTest, SizesTf32) { TestSizes(Precision::kTF32, Kernels::kBest, 1e-2, 3); }
+TEST_F(CudaTest, SizesBf16) { TestSizes(Precision::kBF16, Kernels::kBest, 6e-2, 3); }
+TEST_F(CudaTest, SizesPortable) { TestSizes(Precision::kFP32, Kernels::kPortable, 1e-5, 3); }
+
+TEST_F(CudaTest, OtherNetworksOfTheFamily) {
+  const Config configs[] = {
+      {.in_channels = 1, .bands = 5, .stages = 1, .blocks = {1, 1}},
+      {.in_channels = 8, .bands = 28, .stages = 1, .blocks = {1, 1, 1}},
+      {.in_channels = 2, .bands = 28, .stages = 1, .blocks = {1, 1, 1}},
+      {.in_channels = 3, .bands = 31, .stages = 2, .blocks = {2, 1, 3}},
+      {.in_channels = 3, .bands = 31, .stages = 1, .blocks = {1, 2}},
+      {.in_channels = 3, .bands = 16, .stages = 1, .blocks = {1, 1, 1, 1, 1}},
+      {.in_channels = 12, .bands = 33, .stages = 1, .blocks = {1, 1, 1}},
+      {.in_channels = 3, .bands = 70, .stages = 1, .blocks = {1, 1}},
+  };
+  for (const Config& config : configs) {
+    const Model model = Model::Random(config, 21);
+    const Array input = RandomArray(1, config.in_channels, 37, 75, 22);
+    const Array expected = RunBackend(*MakeBackend("cpu", model), model, input);
+    for (const auto& [precision, tolerance] :
+         {std::pair{Precision::kFP32, 1e-5}, {Precision::kFP16, 1e-2}}) {
+      const Array output = RunBackend(*Make(model, precision), model, input);
+      EXPECT_LE(LargestError(output.data, expected.data),
+                tolerance * LargestMagnitude(expected.data))
+          << ToString(precision) << ", " << config.bands << " bands, " << config.levels()
+          << " levels";
+    }
+  }
+}
+
+constexpr Precision kPrecisions[] = {Precision::kFP32, Precision::kTF32, Precision::kFP16,
+                                     Precision::kBF16};
+
+TEST_F(CudaTest, SameBitsOnEveryRunInEveryBatch) {
+  const Model model = Model::Random({.stages = 2}, 30);
+  const Array batch = RandomArray(5, 3, 122, 163, 32);
+  for (const Precision precision : kPrecisions) {
+    const auto backend = Make(model, precision);
+    const Array together = RunBackend(*backend, model, batch);
+    EXPECT_EQ(RunBackend(*backend, model, batch).data, together.data) << ToString(precision);
+    const size_t in = batch.data.size() / 5, out = together.data.size() / 5;
+    for (size_t i = 0; i < 5; ++i) {
+      Array one(1, 3, 122, 163);
+      std::copy_n(batch.data.begin() + static_cast<ptrdiff_t>(i * in), in, one.data.begin());
+      const Array alone = RunBackend(*backend, model, one);
+      EXPECT_TRUE(std::equal(alone.data.begin(), alone.data.end(),
+                             together.data.begin() + static_cast<ptrdiff_t>(i * out)))
+          << ToString(precision) << ", image " << i;
+    }
+  }
+}
+
+TEST_F(CudaTest, SameBitsFromManyThreads) {
+  const Model model = Model::Random({.stages = 1}, 31);
+  const Array input = RandomArray(1, 3, 200, 240, 33);
+  const auto half = Make(model, Precision::kFP16), other = Make(model, Precision::kFP32);
+  const Array expected_half = RunBackend(*half, model, input);
+  const Array expected_other = RunBackend(*other, model, input);
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(8, 0);
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      const Backend& backend = i % 2 == 0 ? *half : *other;
+      const Array& expected = i % 2 == 0 ? expected_half : expected_other;
+      for (int k = 0; k < 5; ++k) {
+        if (RunBackend(backend, model, input).data != expected.data) ++wrong[i];
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(wrong, ::testing::Each(0));
+}
+
+TEST_F(CudaTest, TakesDeviceMemoryOfAnyLayout) {
+  const Model model = Model::Random({.stages = 1}, 34);
+  const Array input = RandomArray(2, 3, 41, 66, 35);
+  const auto backend = Make(model, Precision::kFP16);
+  const Array expected = RunBackend(*backend, model, input);
+  std::vector<float> pixels(input.data.size());
+  const int64_t plane = 41 * 66;
+  for (int64_t n = 0; n < 2; ++n) {
+    for (int64_t i = 0; i < plane; ++i) {
+      for (int64_t c = 0; c < 3; ++c) {
+        pixels[(n * plane + i) * 3 + c] = input.data[(n * 3 + c) * plane + i];
+      }
+    }
+  }
+  const cuda::DeviceBuffer image(std::span(reinterpret_cast<const unsigned char*>(pixels.data()),
+                                           pixels.size() * sizeof(float)));
+  const cuda::DeviceBuffer cube(expected.data.size() * sizeof(float));
+  const auto scratch = backend->NewScratch();
+  backend->Run(TensorView::Nhwc(image.as<float>(), 2, 3, 41, 66),
+               MutableTensorView::Nhwc(cube.as<float>(), 2, 31, 41, 66), Padding::kReflect,
+               *scratch);
+  std::vector<float> got(expected.data.size());
+  ASSERT_EQ(cudaMemcpy(got.data(), cube.data(), got.size() * 4, cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  for (int64_t n = 0; n < 2; ++n) {
+    for (int64_t c = 0; c < 31; ++c) {
+      for (int64_t i = 0; i < plane; ++i) {
+        ASSERT_EQ(got[(n * plane + i) * 31 + c], expected.data[(n * 31 + c) * plane + i]);
+      }
+    }
+  }
+}
+
+// What a tap hands over, against the reference's.
+TEST_F(CudaTest, TapsAgreeWithTheReference) {
+  const Model model = Model::Random({.stages = 1}, 36);
+  const Array input = RandomArray(1, 3, 21, 43, 37);
+  using Values = std::map<std::string, std::vector<float>>;
+  const auto run = [&](const Backend& backend) {
+    Values values;
+    Array output(1, 31, 21, 43);
+    const auto scratch = backend.NewScratch();
+    backend.RunWithTaps(
+        input.view(), output.view(), Padding::kReflect, *scratch,
+        [&](const std::string& name, const TensorView& v) {
+          for (int64_t c = 0; c < v.c; ++c) {
+            for (int64_t y = 0; y < v.h; ++y) {
+              for (int64_t x = 0; x < v.w; ++x) {
+                values[name].push_back(v.data[c * v.stride_c + y * v.stride_h + x * v.stride_w]);
+              }
+            }
+          }
+        });
+    EXPECT_EQ(output.data, RunBackend(backend, model, input).data);
+    return values;
+  };
+  const Values expected = run(*MakeBackend("reference", model));
+  for (const auto& [precision, tolerance] : {std::pair{Precision::kFP32, 1e-5},
+                                             {Precision::kTF32, 3e-3},
+                                             {Precision::kFP16, 3e-3},
+                                             {Precision::kBF16, 2.5e-2}}) {
+    const Values values = run(*Make(model, precision));
+    ASSERT_EQ(values.size(), expected.size());
+    for (const auto& [name, wanted] : expected) {
+      ASSERT_TRUE(values.contains(name)) << name;
+      EXPECT_LE(RelativeRms(values.at(name), wanted), tolerance)
+          << ToString(precision) << " " << name;
+    }
+  }
+}
+
+TEST_F(CudaTest, SaysThatMemoryIsExhausted) {
+  const Model model = Model::Random({.stages = 1}, 38);
+  const auto backend = Make(model, Precision::kFP32, Kernels::kPortable);
+  // Hold nearly all of it.
+  size_t free = 0, total = 0;
+  ASSERT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+  void* hog = nullptr;
+  ASSERT_EQ(cudaMalloc(&hog, free - (size_t{300} << 20)), cudaSuccess);
+  const Array input = RandomArray(1, 3, 1000, 1000, 39);
+  try {
+    RunBackend(*backend, model, input);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory) << error.what();
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("memory"));
+  }
+  cudaFree(hog);
+  const Array small = RandomArray(1, 3, 40, 40, 40);
+  RunBackend(*backend, model, small);  // the device is still well
+}
+
+}  // namespace
+}  // namespace mstpp::testing
