@@ -25,6 +25,9 @@ struct Batch::Item {
 
 namespace {
 
+// Cubes of larger pictures (1 GiB of 31 bands) are not computed while the last is still in memory.
+constexpr int64_t kManyPixels = int64_t{1} << 23;
+
 // Runs a stage of a job and adds the time to `seconds`; an exception becomes the job's failure.
 template <typename Stage>
 void Guard(Report& report, double& seconds, Stage stage) {
@@ -66,6 +69,7 @@ std::vector<Report> Batch::Run(const std::vector<Job>& jobs) {
     console_.Progress(i, jobs[i].input.path);
     ItemPtr item = i == 0 ? Read(jobs[0]) : reading.get();
     if (i + 1 < jobs.size()) reading = read(jobs[i + 1]);
+    if (item->image.pixels() > kManyPixels) finish_writing();
     Compute(*item);
     finish_writing();
     writing = std::async(std::launch::async, [this, item = std::move(item)]() mutable {

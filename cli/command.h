@@ -27,5 +27,8 @@ Action AddRun(CLI::App& app);
 Action AddInfo(CLI::App& app);
 Action AddDoctor(CLI::App& app);
 Action AddExport(CLI::App& app);
+Action AddCompare(CLI::App& app);
+Action AddAccuracy(CLI::App& app);
+Action AddBench(CLI::App& app);
 
 }  // namespace mstpp::cli

@@ -5,14 +5,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <filesystem>
 #include <limits>
-#include <string_view>
 
-#include "io/input_file.h"
 #include "io/metadata.h"
+#include "sniff.h"
 
 namespace mstpp::cli {
 namespace {
@@ -46,17 +43,10 @@ Range RangeOf(const Cube& cube) {
 }  // namespace
 
 bool LooksLikeCube(const std::string& path) {
-  std::string start(8, '\0');
-  start.resize(InputFile(path).ReadSome(0, start.data(), start.size()));
-  constexpr std::array kMagics{"\x89HDF"sv, "\x93NUMPY"sv, "II*\0"sv, "MM\0*"sv,
-                               "II+\0"sv,   "MM\0+"sv,     "ENVI"sv,  "MATLAB 5"sv};
-  if (std::any_of(kMagics.begin(), kMagics.end(),
-                  [&](std::string_view magic) { return start.starts_with(magic); })) {
-    return true;
-  }
-  const std::string extension = std::filesystem::path(path).extension().string();
-  constexpr std::array kEndings{".mat"sv, ".hdr"sv, ".img"sv, ".npy"sv, ".tif"sv, ".tiff"sv};
-  return std::find(kEndings.begin(), kEndings.end(), extension) != kEndings.end();
+  const Content content = ContentOf(path);
+  if (content != Content::kOther) return content != Content::kPicture;
+  const std::string extension = LowerExtension(path);
+  return extension == ".img" || extension == ".mat";
 }
 
 void TellCube(Console& console, const std::string& path, const Cube& cube) {

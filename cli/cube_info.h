@@ -9,7 +9,8 @@
 
 namespace mstpp::cli {
 
-// By content, and by the ending where a format has no mark of its own (ENVI's data).
+// By content, and by the ending where a format has no mark of its own (ENVI's data) or the file is
+// too broken to show it.
 bool LooksLikeCube(const std::string& path);
 
 void TellCube(Console& console, const std::string& path, const Cube& cube);

@@ -106,10 +106,15 @@ Json ToJson(const Machine& machine, const std::vector<BackendStatus>& backends,
   return json;
 }
 
-ExitStatus Doctor(const OutputFlags& flags) {
-  Console console(flags);
+struct DoctorFlags {
+  OutputFlags output;
+  Options options;
+};
+
+ExitStatus Doctor(const DoctorFlags& flags) {
+  Console console(flags.output);
   const Machine machine = DescribeMachine();
-  const std::vector<BackendStatus> backends = QueryBackends();
+  const std::vector<BackendStatus> backends = QueryBackends(flags.options);
   const std::string chosen = Automatic();
   const Weights weights = FindWeights();
   TellMachine(console, machine);
@@ -122,9 +127,10 @@ ExitStatus Doctor(const OutputFlags& flags) {
 }  // namespace
 
 Action AddDoctor(CLI::App& app) {
-  auto flags = std::make_shared<OutputFlags>();
+  auto flags = std::make_shared<DoctorFlags>();
   app.footer("The exit status is 1 if no backend that --device auto would take is usable.");
-  AddOutputFlags(app, *flags);
+  AddOnnxRuntimeFlag(app, flags->options);
+  AddOutputFlags(app, flags->output);
   return [flags] { return Doctor(*flags); };
 }
 

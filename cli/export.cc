@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "onnx/export.h"
+
 #include <fmt/format.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "command.h"
 #include "console.h"
@@ -14,63 +18,109 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::array kFormats{"safetensors", "npz", "onnx"};  // and the file endings
+constexpr std::array kOnnxFlags{"--opset", "--batch", "--size", "--pad", "--precision"};
+
 struct ExportFlags {
   OutputFlags output;
   ModelFlags model;
   std::string format;
   std::string out;
+  OnnxOptions onnx;
+  Padding padding = Padding::kReflect;
+  std::string size;
 };
 
-// The file to write; its ending is the format's.
-std::string PathOf(const ExportFlags& flags, const Model& model) {
-  if (flags.out.empty()) {
-    return model.name() + "." + (flags.format.empty() ? "safetensors" : flags.format);
-  }
+std::string FormatOf(const ExportFlags& flags) {
+  if (flags.out.empty()) return flags.format.empty() ? kFormats.front() : flags.format;
   const std::string extension = fs::path(flags.out).extension().string();
-  if (extension != ".safetensors" && extension != ".npz") {
-    throw UsageError("-o " + flags.out + ": the file must end in .safetensors or .npz");
+  for (const char* format : kFormats) {
+    if (extension != std::string(".") + format) continue;
+    if (!flags.format.empty() && flags.format != format) {
+      throw UsageError(
+          fmt::format("-o {} is not --format {}; leave one of them out", flags.out, flags.format));
+    }
+    return format;
   }
-  if (!flags.format.empty() && extension != "." + flags.format) {
-    throw UsageError(
-        fmt::format("-o {} is not --format {}; leave one of them out", flags.out, flags.format));
-  }
-  return flags.out;
+  throw UsageError("-o " + flags.out + ": the file must end in .safetensors, .npz or .onnx");
 }
 
-ExitStatus Export(const ExportFlags& flags) {
+void CheckOnnxFlags(const CLI::App& app, const std::string& format) {
+  for (const char* flag : kOnnxFlags) {
+    if (format != "onnx" && app.count(flag) > 0) {
+      throw UsageError(fmt::format("{} is for --format onnx, not {}", flag, format));
+    }
+  }
+}
+
+void Write(const ExportFlags& flags, const Model& model, const std::string& format,
+           const std::string& path) {
+  const WritingFile writing;
+  if (format != "onnx") return model.Save(path);
+  OnnxOptions options = flags.onnx;
+  options.padding = flags.padding;
+  if (!flags.size.empty()) {
+    const Size size = ParseSize(flags.size);
+    options.height = size.height;
+    options.width = size.width;
+  }
+  ExportOnnx(model, path, options);
+}
+
+ExitStatus Export(const CLI::App& app, const ExportFlags& flags) {
   Console console(flags.output);
+  const std::string format = FormatOf(flags);
+  CheckOnnxFlags(app, format);
   const Model model = LoadModel(flags.model);
-  const std::string path = PathOf(flags, model);
+  const std::string path = flags.out.empty() ? model.name() + "." + format : flags.out;
   std::error_code error;
   if (fs::equivalent(path, flags.model.weights, error)) {
     throw UsageError(path + " is the input; choose another name with -o");
   }
-  {
-    const WritingFile writing;
-    model.Save(path);
-  }
+  Write(flags, model, format, path);
   console.Result(fmt::format("{}  {} parameters", path, model.parameters()));
   if (console.json()) {
     PrintJson({{"output", path},
+               {"format", format},
                {"parameters", model.parameters()},
                {"weights", {{"name", model.name()}, {"sha256", model.weights_sha256()}}}});
   }
   return kDone;
 }
 
+void AddOnnxFlags(CLI::App& app, ExportFlags& flags) {
+  const char* group = "ONNX";
+  app.add_option("--opset", flags.onnx.opset, "13 to 17")
+      ->type_name("N")
+      ->group(group)
+      ->capture_default_str();
+  app.add_option("--batch", flags.onnx.batch, "Pictures a run (default: any number)")
+      ->type_name("N")
+      ->group(group);
+  app.add_option("--size", flags.size, "Rows and columns of the input (default: any)")
+      ->type_name("HxW")
+      ->group(group);
+  AddNamed(app, "--pad", flags.padding, ParsePadding,
+           "How the graph pads to multiples of 8: reflect (default) or zero")
+      ->group(group);
+  AddNamed(app, "--precision", flags.onnx.precision, ParsePrecision, "fp32 (default) or fp16")
+      ->group(group);
+}
+
 }  // namespace
 
 Action AddExport(CLI::App& app) {
   auto flags = std::make_shared<ExportFlags>();
-  app.add_option("--format", flags->format, "safetensors (default) or npz")
+  app.add_option("--format", flags->format, "safetensors (default), npz or onnx")
       ->type_name("NAME")
-      ->check(CLI::IsMember({"safetensors", "npz"}));
+      ->check(CLI::IsMember({"safetensors", "npz", "onnx"}).description(""));
   app.add_option("-o,--output", flags->out,
                  "The file to write (default: the weights' name, in the current folder)")
       ->type_name("FILE");
   AddModelFlags(app, flags->model);
   AddOutputFlags(app, flags->output);
-  return [flags] { return Export(*flags); };
+  AddOnnxFlags(app, *flags);
+  return [flags, &app] { return Export(app, *flags); };
 }
 
 }  // namespace mstpp::cli

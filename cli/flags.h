@@ -28,8 +28,16 @@ struct ModelFlags {
 void AddModelFlags(CLI::App& app, ModelFlags& flags);
 Model LoadModel(const ModelFlags& flags);
 
-// --device, --precision, --threads.
+void AddThreadsFlag(CLI::App& app, Options& options);
+void AddOnnxRuntimeFlag(CLI::App& app, Options& options);
+// --device, --onnxruntime, --precision, --threads.
 void AddEngineFlags(CLI::App& app, Options& options);
+
+// "482x512": rows, then columns.
+struct Size {
+  int64_t height = 0, width = 0;
+};
+Size ParseSize(const std::string& text);  // throws UsageError
 
 // An option whose values have names; `parse` throws Error for a name that it does not know.
 template <typename E>

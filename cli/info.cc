@@ -2,10 +2,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <charconv>
-#include <filesystem>
 #include <memory>
-#include <string_view>
+#include <string>
 
 #include "command.h"
 #include "console.h"
@@ -16,9 +14,7 @@
 namespace mstpp::cli {
 namespace {
 
-struct Size {
-  int64_t height = 482, width = 512;  // the pictures of ARAD-1K
-};
+constexpr Size kDefaultSize{482, 512};  // the pictures of ARAD-1K
 
 struct InfoFlags {
   OutputFlags output;
@@ -26,22 +22,6 @@ struct InfoFlags {
   std::string file;
   std::string size;
 };
-
-Size ParseSize(const std::string& text) {
-  Size size;
-  if (text.empty()) return size;
-  const char* end = text.data() + text.size();
-  const auto height = std::from_chars(text.data(), end, size.height);
-  if (height.ec == std::errc() && height.ptr < end && *height.ptr == 'x') {
-    const auto width = std::from_chars(height.ptr + 1, end, size.width);
-    constexpr int64_t kMost = 1 << 20;
-    if (width.ec == std::errc() && width.ptr == end && size.height >= 1 && size.width >= 1 &&
-        size.height <= kMost && size.width <= kMost) {
-      return size;
-    }
-  }
-  throw UsageError("--size: '" + text + "' is not HEIGHTxWIDTH, such as 482x512");
-}
 
 void TellModel(Console& console, const Model& model, const std::string& path, const Size& size) {
   const auto line = [&](const char* name, const std::string& value) {
@@ -63,7 +43,7 @@ void TellModel(Console& console, const Model& model, const std::string& path, co
   line("bands", model.wavelengths_nm().empty()
                     ? "wavelengths unknown"
                     : fmt::format("{} nm", fmt::join(model.wavelengths_nm(), ", ")));
-  for (const auto& [key, value] : model.metadata()) line("metadata", key + " = " + value);
+  for (const auto& [key, value] : model.metadata()) line("metadata", fmt::format("{} = {}", key, value));
 }
 
 Json ModelToJson(const Model& model, const std::string& path, const Size& size) {
@@ -91,7 +71,7 @@ Json ModelToJson(const Model& model, const std::string& path, const Size& size) 
 
 ExitStatus Info(InfoFlags& flags) {
   Console console(flags.output);
-  const Size size = ParseSize(flags.size);
+  const Size size = flags.size.empty() ? kDefaultSize : ParseSize(flags.size);
   if (!flags.file.empty() && LooksLikeCube(flags.file)) {
     if (!flags.size.empty()) throw UsageError("--size is for weights; a cube has its own");
     const Cube cube = ReadCube(flags.file);

@@ -8,24 +8,21 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
-#include <string_view>
 #include <utility>
 
 #include "command.h"
-#include "io/input_file.h"
 #include "mstpp/cube.h"
 #include "mstpp/error.h"
+#include "sniff.h"
 
 namespace mstpp::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using std::string_view_literals::operator""sv;
 
 constexpr char kPreviewEnding[] = ".preview.png";
 
@@ -36,15 +33,8 @@ struct FormatName {
 constexpr std::array<FormatName, 4> kFormats{
     {{"mat", ".mat"}, {"npy", ".npy"}, {"envi", ".hdr"}, {"tif", ".tif"}}};
 
-std::string LowerExtension(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension;
-}
-
 // The format that a file's ending stands for.
-std::optional<std::string> FormatOf(const fs::path& path) {
+std::optional<std::string> FormatOf(const std::string& path) {
   static const std::map<std::string, std::string> kEndings{{".mat", "mat"},  {".npy", "npy"},
                                                            {".hdr", "envi"}, {".img", "envi"},
                                                            {".tif", "tif"},  {".tiff", "tif"}};
@@ -52,33 +42,22 @@ std::optional<std::string> FormatOf(const fs::path& path) {
   return it == kEndings.end() ? std::nullopt : std::optional(it->second);
 }
 
-bool HasPictureEnding(const fs::path& path) {
+bool HasPictureEnding(const std::string& path) {
   static const std::set<std::string> kEndings{".jpg", ".jpeg", ".png", ".tif", ".tiff"};
   return kEndings.contains(LowerExtension(path));
 }
 
-std::string FirstBytes(const std::string& path) {
-  try {
-    std::string bytes(8, '\0');
-    bytes.resize(InputFile(path).ReadSome(0, bytes.data(), bytes.size()));
-    return bytes;
-  } catch (const Error&) {
-    return {};  // reading it as a job will say why
-  }
-}
-
-bool IsPicture(std::string_view start) {
-  constexpr std::array kMagics{"\xff\xd8\xff"sv, "\x89PNG"sv, "II*\0"sv,
-                               "MM\0*"sv,        "II+\0"sv,   "MM\0+"sv};
-  return std::any_of(kMagics.begin(), kMagics.end(),
-                     [&](std::string_view magic) { return start.starts_with(magic); });
-}
-
+// A file that is not what its name says fails as what its name says.
 InputKind KindOf(const std::string& path) {
-  const std::string start = FirstBytes(path);
+  const Content content = ContentOf(path);
   const bool tensor =
-      start.starts_with("\x93NUMPY") || (!IsPicture(start) && LowerExtension(path) == ".npy");
+      content == Content::kNpy || (content == Content::kOther && LowerExtension(path) == ".npy");
   return tensor ? InputKind::kTensor : InputKind::kPicture;
+}
+
+bool IsPicture(const std::string& path) {
+  const Content content = ContentOf(path);
+  return content == Content::kPicture || content == Content::kTiff || HasPictureEnding(path);
 }
 
 void AddFolder(const std::string& folder, Inputs& inputs) {
@@ -88,8 +67,8 @@ void AddFolder(const std::string& folder, Inputs& inputs) {
       const std::string name = entry.path().filename().string();
       if (name.starts_with(".") || !entry.is_regular_file()) continue;
       const std::string path = entry.path().string();
-      const bool picture = HasPictureEnding(path) || IsPicture(FirstBytes(path));
-      (picture && !name.ends_with(kPreviewEnding) ? pictures : inputs.skipped).push_back(path);
+      const bool picture = IsPicture(path) && !name.ends_with(kPreviewEnding);
+      (picture ? pictures : inputs.skipped).push_back(path);
     }
   } catch (const fs::filesystem_error& error) {
     throw Error(ErrorCode::kIo, folder, "cannot list the folder: " + error.code().message());
@@ -111,14 +90,15 @@ struct Target {
 Target ParseTarget(const Inputs& inputs, const std::string& out) {
   if (out.empty()) return {};
   const fs::path path(out);
-  if (out.ends_with('/') || fs::is_directory(path) || !path.has_extension()) return {path};
+  std::error_code error;
+  if (out.ends_with('/') || fs::is_directory(path, error) || !path.has_extension()) return {path};
   if (inputs.items.size() != 1 || inputs.any_folder) {
     throw UsageError(
         fmt::format("-o {}: a folder is needed for several inputs; end its name with "
                     "a slash if it is one",
                     out));
   }
-  const std::optional<std::string> format = FormatOf(path);
+  const std::optional<std::string> format = FormatOf(out);
   if (!format) {
     throw UsageError(
         fmt::format("-o {}: no format has the ending {}; use .mat, .npy, .hdr, .img "

@@ -3,9 +3,12 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <vector>
 
 namespace mstpp::cli {
 namespace {
@@ -28,11 +31,31 @@ int64_t MemoryField(const char* key) {
   return kibibytes * 1024;
 }
 
-// The process's control group (version 2), and inside a container its root.
-std::ifstream OpenControl(const std::string& name) {
-  const std::string group = Field("/proc/self/cgroup", "0:");  // "0::/user.slice"
-  std::ifstream own("/sys/fs/cgroup" + group.substr(group.find('/') + 1) + "/" + name);
-  return own ? std::move(own) : std::ifstream("/sys/fs/cgroup/" + name);
+// The process's control group (version 2) and those that hold it, up to the root; in a container
+// the root that it sees.
+std::vector<std::filesystem::path> ControlGroups() {
+  const std::string field = Field("/proc/self/cgroup", "0:");  // ":/user.slice" of "0::/user.slice"
+  std::filesystem::path group = field.empty() ? "" : field.substr(1);
+  std::vector<std::filesystem::path> folders{"/sys/fs/cgroup"};
+  for (; group.has_relative_path(); group = group.parent_path()) {
+    folders.push_back(folders.front() / group.relative_path());
+  }
+  return folders;
+}
+
+void AddLimits(Machine& machine) {
+  for (const std::filesystem::path& folder : ControlGroups()) {
+    double quota = 0, period = 0;  // "max 100000" where there is no limit
+    if (std::ifstream(folder / "cpu.max") >> quota >> period && period > 0) {
+      const double cores = quota / period;
+      machine.cpu_quota = machine.cpu_quota > 0 ? std::min(machine.cpu_quota, cores) : cores;
+    }
+    int64_t bytes = 0;
+    if (std::ifstream(folder / "memory.max") >> bytes) {
+      machine.memory_limit =
+          machine.memory_limit > 0 ? std::min(machine.memory_limit, bytes) : bytes;
+    }
+  }
 }
 
 }  // namespace
@@ -45,10 +68,7 @@ Machine DescribeMachine() {
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) machine.allowed_cores = CPU_COUNT(&cores);
   machine.memory = MemoryField("MemTotal");
   machine.available = MemoryField("MemAvailable");
-
-  double quota = 0, period = 0;  // "max 100000" where there is no limit
-  if (OpenControl("cpu.max") >> quota >> period && period > 0) machine.cpu_quota = quota / period;
-  OpenControl("memory.max") >> machine.memory_limit;
+  AddLimits(machine);
   return machine;
 }
 

@@ -27,6 +27,9 @@ constexpr Subcommand kSubcommands[] = {
     {"info", "Show what a weights file or a cube holds", AddInfo},
     {"doctor", "Show which backends can run here, and what the others need", AddDoctor},
     {"export", "Write the weights in another format", AddExport},
+    {"compare", "Find the first block in which two engines differ", AddCompare},
+    {"accuracy", "Measure errors over many pictures, against another engine or the truth", AddAccuracy},
+    {"bench", "Time the network, end to end and by block", AddBench},
 };
 
 constexpr char kExamples[] =

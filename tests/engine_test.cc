@@ -519,7 +519,7 @@ TEST(EngineTest, AutoIsResolved) { EXPECT_NE(Engine(TestModel()).options().devic
 TEST(EngineTest, RefusesOptionsThatMakeNoSense) {
   EXPECT_THAT(
       Failure(ErrorCode::kInvalidArgument, [] { Engine(TestModel(), {.device = "abacus"}); }),
-      HasSubstr("auto, cuda[:N], cpu, tensorrt[:N], onnxruntime, reference"));
+      HasSubstr("auto, cuda[:N], cpu, tensorrt[:N], onnxruntime, onnxruntime-cuda[:N], reference"));
   Failure(ErrorCode::kInvalidArgument, [] { Engine(TestModel(), {.threads = -1}); });
   Failure(ErrorCode::kDeviceUnavailable, [] { Engine(TestModel(), {.device = "tensorrt"}); });
 }
@@ -532,7 +532,8 @@ TEST(QueryBackendsTest, EveryBackendIsUsableOrSaysWhyNot) {
     EXPECT_EQ(status.usable, status.remedy.empty()) << status.name;
     EXPECT_EQ(status.usable, !status.precisions.empty()) << status.name;
   }
-  EXPECT_THAT(names, ElementsAre("cuda", "cpu", "tensorrt", "onnxruntime", "reference"));
+  EXPECT_THAT(names, ElementsAre("cuda", "cpu", "tensorrt", "onnxruntime", "onnxruntime-cuda",
+                                 "reference"));
 }
 
 }  // namespace

@@ -189,17 +189,17 @@ TEST(Pth, PicklesAreBounded) {
   // Depth costs nothing: nothing recurs. Nor do cycles.
   std::string nested = "N";
   for (int i = 0; i < 200000; ++i) nested += '\x85';
-  ExpectPickleError(nested, ErrorCode::kCorrupt, {"not a dict"});
+  ExpectPickleError(nested, ErrorCode::kUnsupported, {"not a dict"});
   ExpectPickleError(
       "]q\x01h\x01"
       "a",
-      ErrorCode::kCorrupt, {"not a dict"});
+      ErrorCode::kUnsupported, {"not a dict"});
   ExpectPickleError("}q\x01" + PickleText("state_dict") + "h\x01s", ErrorCode::kUnsupported,
                     {"'state_dict'"});
 }
 
 TEST(Pth, ContentThatIsNoStateDict) {
-  ExpectPickleError(PickleTensor(kFloat3, 0, {3}, {1}), ErrorCode::kCorrupt, {"not a dict"});
+  ExpectPickleError(PickleTensor(kFloat3, 0, {3}, {1}), ErrorCode::kUnsupported, {"not a dict"});
   ExpectPickleError(PickleDict({}), ErrorCode::kUnsupported, {"no tensors", "none"});
   ExpectPickleError(PickleDict({{"epoch", PickleInt(1)}, {"params", PickleDict({})}}),
                     ErrorCode::kUnsupported, {"'epoch', 'params'", "torch.save"});

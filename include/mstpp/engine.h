@@ -39,7 +39,7 @@ struct BackendStatus {
   std::string remedy;  // empty if usable
   std::vector<Precision> precisions;
 };
-std::vector<BackendStatus> QueryBackends();
+std::vector<BackendStatus> QueryBackends(const Options& options = {});
 
 // Runs a model on one backend. Construction packs the weights; Run is const and thread-safe and
 // allocates nothing after the first call of a shape (but for the Cube it returns).

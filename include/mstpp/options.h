@@ -24,7 +24,8 @@ Ensemble ParseEnsemble(const std::string&);
 // Everything an Engine can be told.
 struct Options {
   // "auto" (the fastest usable backend), or one by name: "reference", "cpu", "cuda", "cuda:1",
-  // "onnxruntime", "tensorrt". A named backend that cannot run is an error, never replaced.
+  // "onnxruntime", "onnxruntime-cuda", "tensorrt". A named backend that cannot run is an error,
+  // never replaced.
   std::string device = "auto";
   // FP32 unless given. A precision that the backend lacks is an error.
   Precision precision = Precision::kFP32;
@@ -35,6 +36,9 @@ struct Options {
   Scaling scaling = Scaling::kFromWeights;
   Ensemble ensemble = Ensemble::kNone;  // the official 8 flips and transposes
   bool clip = true;                     // cubes of pictures to [0, 1], as the official code does
+  // ONNX Runtime's library (libonnxruntime.so) for the backends "onnxruntime" and
+  // "onnxruntime-cuda"; empty: the system's or the Python package's, wherever one is found.
+  std::string onnxruntime_library;
 };
 
 }  // namespace mstpp

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/atomic_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,10 +10,11 @@
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <random>
+#include <string_view>
 #include <system_error>
-#include <vector>
 
 #include "core/os_error.h"
 
@@ -78,11 +80,11 @@ std::string Prefix(const fs::path& target) {
   return "." + base + ".";
 }
 
-bool IsTemporary(const std::string& name, const std::string& prefix) {
+bool IsTemporary(std::string_view name, const std::string& prefix) {
   if (name.size() != prefix.size() + kRandomDigits + sizeof(kSuffix) - 1) return false;
-  const auto digits = name.begin() + static_cast<std::ptrdiff_t>(prefix.size());
+  const std::string_view digits = name.substr(prefix.size(), kRandomDigits);
   return name.starts_with(prefix) && name.ends_with(kSuffix) &&
-         std::all_of(digits, digits + kRandomDigits,
+         std::all_of(digits.begin(), digits.end(),
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
@@ -99,15 +101,18 @@ int Lock(int fd) {
 // must not stop the work. Where the file system has no locks nobody can tell the dead from the
 // living, and all stay.
 void RemoveDead(const std::string& folder, const std::string& prefix) {
-  std::vector<fs::path> candidates;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (IsTemporary(it->path().filename().string(), prefix)) candidates.push_back(it->path());
-  }
-  for (const fs::path& path : candidates) {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  struct Close {
+    void operator()(DIR* entries) const { ::closedir(entries); }
+  };
+  // Not std::filesystem's iterator, which ends the process where memory is short.
+  const std::unique_ptr<DIR, Close> entries(::opendir(folder.c_str()));
+  if (entries == nullptr) return;
+  while (const dirent* entry = ::readdir(entries.get())) {
+    if (!IsTemporary(entry->d_name, prefix)) continue;
+    const int in = ::dirfd(entries.get());
+    const int fd = ::openat(in, entry->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) continue;
-    if (Lock(fd) == 0) ::unlink(path.c_str());
+    if (Lock(fd) == 0) ::unlinkat(in, entry->d_name, 0);
     ::close(fd);
   }
 }

@@ -39,6 +39,12 @@ struct BackendEntry {
   BackendStatus (*query)(int index);
   std::unique_ptr<Backend> (*create)(const Model& model, const Options& options, int index);
   bool takes_index = false;  // may be named "cuda:1"
+  // Asked instead of `query` if the answer depends on an option.
+  BackendStatus (*query_with)(const Options& options, int index) = nullptr;
+
+  BackendStatus Query(const Options& options, int index) const {
+    return query_with != nullptr ? query_with(options, index) : query(index);
+  }
 };
 
 }  // namespace mstpp

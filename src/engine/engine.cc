@@ -18,7 +18,7 @@ Pipeline MakePipeline(const Model& model, Options options) {
     throw Error(ErrorCode::kInvalidArgument, "threads",
                 fmt::format("{} is not a number of threads; 0 means all", options.threads));
   }
-  const DeviceChoice choice = ChooseDevice(Backends(), options.device, options.precision);
+  const DeviceChoice choice = ChooseDevice(Backends(), options.device, options.precision, options);
   options.device = choice.Name();
   try {
     auto backend = choice.entry->create(model, options, choice.index);

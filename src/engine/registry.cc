@@ -10,6 +10,7 @@
 
 #include "cpu/cpu.h"
 #include "mstpp/error.h"
+#include "onnxruntime/onnxruntime.h"
 #include "reference/reference.h"
 #ifdef MSTPP_CUDA
 #include "cuda/cuda.h"
@@ -37,19 +38,17 @@ BackendStatus QueryCuda(int) {
 constexpr auto CreateCudaBackend = CreateNothing;
 #endif
 
-BackendStatus QueryOnnxRuntime(int) {
-  return NotInThisBuild("onnxruntime", "this version has no such backend yet; use cpu");
-}
-
 BackendStatus QueryTensorRt(int) {
   return NotInThisBuild("tensorrt", "this version has no such backend yet; use cuda or cpu");
 }
 
-constexpr std::array<BackendEntry, 5> kBackends{{
+constexpr std::array<BackendEntry, 6> kBackends{{
     {"cuda", QueryCuda, CreateCudaBackend, /*takes_index=*/true},
     {"cpu", QueryCpu, CreateCpuBackend},
     {"tensorrt", QueryTensorRt, CreateNothing, /*takes_index=*/true},
-    {"onnxruntime", QueryOnnxRuntime, CreateNothing},
+    {"onnxruntime", nullptr, CreateOnnxRuntimeBackend, /*takes_index=*/false, QueryOnnxRuntime},
+    {"onnxruntime-cuda", nullptr, CreateOnnxRuntimeCudaBackend, /*takes_index=*/true,
+     QueryOnnxRuntimeCuda},
     {"reference", QueryReference, CreateReferenceBackend},
 }};
 
@@ -99,12 +98,13 @@ std::string PrecisionsOf(const BackendStatus& status) {
   return names;
 }
 
-DeviceChoice ChooseAutomatically(std::span<const BackendEntry> backends, Precision precision) {
+DeviceChoice ChooseAutomatically(std::span<const BackendEntry> backends, Precision precision,
+                                 const Options& options) {
   std::string unusable, lacking;
   for (std::string_view name : kAutomatic) {
     for (const BackendEntry& entry : backends) {
       if (name != entry.name) continue;
-      const BackendStatus status = entry.query(0);
+      const BackendStatus status = entry.Query(options, 0);
       if (!status.usable) {
         unusable += fmt::format("{}{}: {}", unusable.empty() ? "" : "; ", name, status.detail);
       } else if (!Has(status, precision)) {
@@ -130,17 +130,17 @@ std::string DeviceChoice::Name() const {
 
 std::span<const BackendEntry> Backends() { return kBackends; }
 
-std::vector<BackendStatus> QueryBackends() {
+std::vector<BackendStatus> QueryBackends(const Options& options) {
   std::vector<BackendStatus> statuses;
-  for (const BackendEntry& entry : Backends()) statuses.push_back(entry.query(0));
+  for (const BackendEntry& entry : Backends()) statuses.push_back(entry.Query(options, 0));
   return statuses;
 }
 
 DeviceChoice ChooseDevice(std::span<const BackendEntry> backends, const std::string& device,
-                          Precision precision) {
-  if (device == "auto") return ChooseAutomatically(backends, precision);
+                          Precision precision, const Options& options) {
+  if (device == "auto") return ChooseAutomatically(backends, precision, options);
   const DeviceChoice choice = ParseDevice(backends, device);
-  const BackendStatus status = choice.entry->query(choice.index);
+  const BackendStatus status = choice.entry->Query(options, choice.index);
   if (!status.usable) {
     throw Error(ErrorCode::kDeviceUnavailable, device,
                 status.remedy.empty() ? status.detail : status.detail + "; " + status.remedy);

@@ -21,8 +21,9 @@ struct DeviceChoice {
 
 // The backend that `device` names, "auto" or one of `backends`, able to run `precision`. Throws
 // Error: kInvalidArgument for a name or number that means nothing, kUnsupported for a precision
-// that the backend lacks, kDeviceUnavailable with the reason and the remedy.
+// that the backend lacks, kDeviceUnavailable with the reason and the remedy. Backends are asked
+// with `options`, whose `device` and `precision` do not matter.
 DeviceChoice ChooseDevice(std::span<const BackendEntry> backends, const std::string& device,
-                          Precision precision);
+                          Precision precision, const Options& options = {});
 
 }  // namespace mstpp

@@ -94,8 +94,8 @@ class Taker {
 
   // Graphs may use a constant more than once. A small file must not become any number of weights.
   void Spend(int64_t elements, const std::string& where) {
-    constexpr uint64_t kMostUses = 16;
-    spent_ += static_cast<uint64_t>(elements);
+    constexpr uint64_t kMostUses = 4;
+    spent_ += static_cast<uint64_t>(elements) * sizeof(float);
     if (spent_ > kMostUses * source_.bytes.size()) {
       throw Error(ErrorCode::kCorrupt, where, "the graph uses the same constants too often");
     }

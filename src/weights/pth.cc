@@ -19,6 +19,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
+constexpr char kRemedy[] =
+    ". In PyTorch, save it with torch.save({'state_dict': model.state_dict()}, path)";
 constexpr std::string_view kPickleName = "/data.pkl";
 // The first bytes of the layout before 1.6: a pickle of this number.
 constexpr std::array<uint8_t, 14> kLegacyMagic = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c,
@@ -182,8 +184,7 @@ void RefuseBigEndian(const ZipReader& zip, const std::string& folder, const std:
   }
   throw Error(ErrorCode::kUnsupported, path,
               "has no tensors at its top or under 'state_dict', only the keys " +
-                  (keys.empty() ? "none" : keys) +
-                  ". In PyTorch, save torch.save({'state_dict': model.state_dict()}, path)");
+                  (keys.empty() ? "none" : keys) + kRemedy);
 }
 
 }  // namespace
@@ -207,8 +208,11 @@ void ReadPth(const Source& source, WeightsFile* file) {
   const std::vector<uint8_t> pickled = zip.Read(pickle_name);
   const Pickle pickle(pickled, Where(source.path, Quoted(pickle_name)));
 
-  const PickleValue& top =
-      Expect(&pickle.root(), Kind::kDict, source.path, "content: it is not a dict of tensors");
+  const PickleValue& top = pickle.root();
+  if (top.kind != Kind::kDict) {
+    throw Error(ErrorCode::kUnsupported, source.path,
+                std::string("its content is not a dict of tensors") + kRemedy);
+  }
   const PickleValue* inner = Find(top, "state_dict");
   const PickleValue& state = inner != nullptr && inner->kind == Kind::kDict ? *inner : top;
   PthReader reader(source, zip, folder, file);

@@ -113,6 +113,9 @@ def test_version(mstpp):
         (["export", "-o", "weights.pth"], ".npz"),
         (["export", "-o", "weights.npz", "--format", "safetensors"], "--format"),
         (["export", "--format", "pth"], "pth"),
+        (["export", "--opset", "17"], "--format onnx"),
+        (["export", "--format", "onnx", "--opset", "3"], "13 to 17"),
+        (["export", "--format", "onnx", "--size", "big"], "482x512"),
         (["doctor", "now"], "now"),
     ],
 )
@@ -653,7 +656,14 @@ def test_doctor(mstpp):
     report = json.loads(mstpp("doctor", "--json").stdout)
     assert re.fullmatch(r"\d+\.\d+\.\d+", report["version"])
     backends = {backend["name"]: backend for backend in report["backends"]}
-    assert list(backends) == ["cuda", "cpu", "tensorrt", "onnxruntime", "reference"]
+    assert list(backends) == [
+        "cuda",
+        "cpu",
+        "tensorrt",
+        "onnxruntime",
+        "onnxruntime-cuda",
+        "reference",
+    ]
     assert backends["cpu"]["usable"] and backends["cpu"]["precisions"] == ["fp32"]
     assert not backends["tensorrt"]["usable"] and backends["tensorrt"]["remedy"]
     assert report["auto"] in ("cuda", "cpu")
@@ -663,6 +673,16 @@ def test_doctor(mstpp):
     text = mstpp("doctor").stdout
     for word in ("processor", "cores", "memory", "weights", "not compiled in", "usable"):
         assert word in text
+
+
+def test_export_to_onnx(desk, run, mstpp):
+    flags = ["--opset", "15", "--batch", "2", "--size", "16x24", "--pad", "zero"]
+    mstpp("export", "--config", "small.json", "-o", "small.onnx", *flags)
+    run("photos/leaf.png", "-o", "drawn.npy")
+    mstpp("run", "photos/leaf.png", "-o", "loaded.npy", "--weights", "small.onnx")
+    assert np.array_equal(np.load(desk / "drawn.npy"), np.load(desk / "loaded.npy"))
+    mstpp("export", "--config", "small.json", "--format", "onnx", "--precision", "fp16")
+    assert (desk / "random_seed0.onnx").exists()
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Damaged ONNX files: an Error or the same weights. A file of PyTorch's has no checksum: a change
+// among a weight's own numbers stays unseen there, and shows in that place only.
+#include <random>
+#include <string_view>
+#include <vector>
+
+#include "model/network.h"
+#include "mstpp/error.h"
+#include "mstpp/model.h"
+#include "onnx/export.h"
+#include "onnx_testing.h"
+
+namespace mstpp::testing {
+namespace {
+
+struct Sample {
+  const char* name;
+  std::string bytes;
+  bool checksum;
+};
+
+// One stage, to keep the tests short; the raw file stands for PyTorch's.
+std::vector<Sample> Samples() {
+  const Model model = Model::Load(GoldenFile("stress_one_stage.pth"));
+  return {{"raw", Slurp(GoldenFile("mstpp_seed0_1x3x24x40_raw.onnx")), false},
+          {"simplified", Slurp(GoldenFile("mstpp_seed0_1x3x24x40_simplified.onnx")), false},
+          {"published", BuildOnnx(model, {}), true},
+          {"restructured", BuildOnnx(model, {.form = AttentionForm::kRestructured}), true}};
+}
+
+// Where the numbers of the constants lie.
+std::vector<bool> NumbersOf(const std::string& bytes) {
+  std::vector<bool> numbers(bytes.size());
+  const auto mark = [&](const onnx::Tensor& tensor) {
+    const size_t at = bytes.find(tensor.raw_data());
+    if (tensor.raw_data().empty() || at == std::string::npos) return;
+    std::fill_n(numbers.begin() + static_cast<ptrdiff_t>(at), tensor.raw_data().size(), true);
+  };
+  const onnx::Model model = ParseOnnx(bytes);
+  for (const onnx::Tensor& tensor : model.graph().initializer()) mark(tensor);
+  for (const onnx::Node& node : model.graph().node()) {
+    for (const onnx::Attribute& attribute : node.attribute()) mark(attribute.t());
+  }
+  return numbers;
+}
+
+// Tensors that share a constant change together, each in one place.
+bool DiffersInOnePlaceEach(const StateDict& a, const StateDict& b) {
+  if (a.size() != b.size()) return false;
+  for (const auto& [name, tensor] : a) {
+    const auto other = b.find(name);
+    if (other == b.end() || tensor.shape != other->second.shape) return false;
+    int places = 0;
+    for (size_t i = 0; i < tensor.data.size(); ++i) {
+      places += tensor.data[i] == other->second.data[i] ? 0 : 1;
+    }
+    if (places > 1) return false;
+  }
+  return true;
+}
+
+std::string Complaint(const std::string& damaged, const StateDict& intact, bool in_numbers) {
+  try {
+    const StateDict tensors = ReadOnnxBytes(damaged).tensors;
+    const std::string difference = Difference(tensors, intact);
+    return in_numbers && DiffersInOnePlaceEach(tensors, intact) ? "" : difference;
+  } catch (const Error& error) {
+    const bool expected =
+        error.code() == ErrorCode::kCorrupt || error.code() == ErrorCode::kUnsupported;
+    return expected ? "" : std::string("unexpected code: ") + error.what();
+  }
+}
+
+TEST(OnnxDamage, FilesCut) {
+  for (const auto& [name, bytes, checksum] : Samples()) {
+    SCOPED_TRACE(name);
+    const std::string_view whole = bytes;
+    for (size_t length = 0; length < bytes.size(); length += 1000) {
+      // Copies, so that AddressSanitizer sees every step beyond the end.
+      EXPECT_THROW(ReadOnnxBytes(std::string(whole.substr(0, length))), Error) << length;
+    }
+  }
+}
+
+TEST(OnnxDamage, BytesReplaced) {
+  for (const auto& [name, bytes, checksum] : Samples()) {
+    SCOPED_TRACE(name);
+    const StateDict intact = ReadOnnxBytes(bytes).tensors;
+    const std::vector<bool> numbers = NumbersOf(bytes);
+    std::mt19937 random(4);
+    for (int round = 0; round < MSTPP_ONNX_FLIPS; ++round) {
+      // Every other time where the structure lies: a tenth of the file.
+      size_t at = random() % bytes.size();
+      while (round % 2 == 0 && numbers[at]) at = random() % bytes.size();
+      std::string damaged = bytes;
+      damaged[at] = static_cast<char>(damaged[at] ^ static_cast<char>(1 + random() % 255));
+      EXPECT_EQ(Complaint(damaged, intact, numbers[at] && !checksum), "") << "byte " << at;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mstpp::testing

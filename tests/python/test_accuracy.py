@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mstpp accuracy`: figures against scikit-image, spectral and NumPy; interruption and reports."""
+
+import csv
+import html.parser
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as xml
+
+import h5py
+import numpy as np
+import pytest
+import spectral
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+SMALL = {"stages": 1, "blocks": [1, 1]}
+WAVELENGTHS = np.arange(400, 701, 10)
+HEIGHT, WIDTH = 22, 27
+
+
+def scene(seed, height=HEIGHT, width=WIDTH):
+    """A cube of smooth spectra, 31 x height x width, with a corner that is 0."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / 8
+    cube = np.full((31, height, width), 0.3)
+    for _ in range(4):
+        a, b, c, d = generator.uniform(-1, 1, 4)
+        band = np.sin(WAVELENGTHS / 60 * a + 6 * b)
+        cube += 0.12 * band[:, None, None] * np.sin(3 * c * x + 3 * d * y + a)
+    cube = np.clip(cube, 0.02, 1)
+    cube[:, :2, :3] = 0
+    return cube.astype(np.float32)
+
+
+def save_npy(path, cube, wavelengths=WAVELENGTHS):
+    np.save(path, cube.astype(np.float32))
+    text = json.dumps({"wavelengths_nm": [float(nm) for nm in wavelengths]})
+    path.with_suffix(".json").write_text(text)
+
+
+def save_mat(path, cube):
+    with h5py.File(path, "w") as file:
+        file["cube"] = cube.transpose(0, 2, 1)
+        file["bands"] = WAVELENGTHS[:, None].astype(np.float64)
+
+
+def save_envi(path, cube):
+    metadata = {"wavelength": list(WAVELENGTHS), "wavelength units": "Nanometers"}
+    spectral.envi.save_image(str(path), cube.transpose(1, 2, 0), ext=".img", metadata=metadata)
+
+
+@pytest.fixture
+def desk(tmp_path, mstpp, source):
+    """A folder with three scenes, as cubes and as pictures made of them by NumPy."""
+    script = importlib.util.spec_from_file_location("make_chart", source / "examples/make_chart.py")
+    make_chart = importlib.util.module_from_spec(script)
+    script.loader.exec_module(make_chart)
+    (tmp_path / "small.json").write_text(json.dumps(SMALL))
+    mstpp("export", "--config", "small.json", "--seed", "3", "-o", "small.safetensors")
+    for folder in ("cubes", "pictures"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        cube = scene(i)
+        save_npy(tmp_path / "cubes" / f"scene{i}.npy", cube)
+        picture = make_chart.to_srgb(cube.transpose(1, 2, 0).astype(np.float64))
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"scene{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def accuracy(mstpp):
+    """`mstpp accuracy` with the small network's weights; what it says in JSON."""
+
+    def run(*arguments, status=0):
+        common = ["--weights", "small.safetensors", "--json"]
+        return json.loads(mstpp("accuracy", *arguments, *common, status=status).stdout)
+
+    return run
+
+
+def cut(cube, crop):
+    return cube[:, crop : cube.shape[1] - crop, crop : cube.shape[2] - crop].astype(np.float64)
+
+
+def truth_figures(result, truth):
+    """The figures against a truth, by other people's code where there is some."""
+    error, known = np.abs(result - truth), truth != 0
+    relative = error[known] / np.abs(truth[known])
+    a, b = np.clip(result, 0, 1), np.clip(truth, 0, 1)
+    lit = (truth != 0).any(0)
+    lengths = np.linalg.norm(result[:, lit], axis=0) * np.linalg.norm(truth[:, lit], axis=0)
+    angles = np.arccos(np.clip((result[:, lit] * truth[:, lit]).sum(0) / lengths, -1, 1))
+    ssim = [
+        structural_similarity(
+            a[i], b[i], data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for i in range(31)
+    ]
+    return {
+        "truth_mrae": relative.mean(),
+        "truth_rmse": np.sqrt((error**2).mean()),
+        # The challenge's own formula, with its 255.
+        "truth_psnr_db": 10 * np.log10(255**2 / ((a * 255 - b * 255) ** 2).mean()),
+        "truth_sam_deg": np.degrees(angles.mean()),
+        "truth_ssim": np.mean(ssim),
+        "truth_abs_mean": error.mean(),
+        "truth_abs_median": np.median(error),
+        "truth_abs_max": error.max(),
+        "truth_rel_median": np.median(relative),
+        "truth_rel_max": relative.max(),
+        "truth_zeros": (~known).sum(),
+    }
+
+
+def against_figures(result, other):
+    error, relative = np.abs(result - other), np.abs(result - other) / np.abs(other)
+    return {
+        "against_abs_mean": error.mean(),
+        "against_abs_median": np.median(error),
+        "against_abs_max": error.max(),
+        "against_rel_mean": relative.mean(),
+        "against_rel_median": np.median(relative),
+        "against_rel_max": relative.max(),
+        "against_rel_rms": np.sqrt((error**2).sum() / (other**2).sum()),
+        "against_zeros": 0,
+    }
+
+
+def check(file, expected):
+    for key, value in expected.items():
+        # Errors are kept in float32 for their median.
+        assert file[key] == pytest.approx(value, rel=3e-6), key
+    assert set(file) == {"input", "width", "height", *expected}
+
+
+def cubes_of(desk, mstpp, *arguments):
+    """What `mstpp run` makes of the pictures."""
+    common = ["--weights", "small.safetensors", "--no-clip", "--format", "npy"]
+    mstpp("run", "pictures", "-o", "results", *common, *arguments)
+    return [np.load(desk / "results" / f"scene{i}.npy") for i in range(3)]
+
+
+@pytest.mark.parametrize("crop", [0, 3])
+def test_figures_against_the_truth(desk, mstpp, accuracy, crop):
+    report = accuracy("pictures", "--truth", "cubes", "--crop", crop)
+    for i, (file, result) in enumerate(zip(report["files"], cubes_of(desk, mstpp))):
+        assert file["input"] == f"pictures/scene{i}.png"
+        assert (file["width"], file["height"]) == (WIDTH, HEIGHT)
+        check(file, truth_figures(cut(result, crop), cut(scene(i), crop)))
+    assert report["crop"] == crop and report["failed"] == []
+
+
+def test_spectral_agrees_on_the_angle(desk, mstpp, accuracy):
+    report = accuracy("pictures/scene0.png", "--truth", "cubes", "--crop", "3")
+    result, truth = cut(cubes_of(desk, mstpp)[0], 3), cut(scene(0), 3)
+    angles = [
+        spectral.spectral_angles(result[:, y, x].reshape(1, 1, 31), truth[:, y, x].reshape(1, 31))
+        for y, x in np.ndindex(truth.shape[1:])
+    ]
+    expected = np.degrees(np.mean(angles))
+    assert report["files"][0]["truth_sam_deg"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_figures_against_another_engine(desk, mstpp, accuracy):
+    arguments = ["--device", "cpu", "--against", "reference", "--crop", "2"]
+    report = accuracy("pictures", *arguments)
+    cpu, reference = (cubes_of(desk, mstpp, "--device", d) for d in ("cpu", "reference"))
+    for file, a, b in zip(report["files"], cpu, reference):
+        check(file, against_figures(cut(a, 2), cut(b, 2)))
+        assert 0 < file["against_abs_max"] < 1e-4
+    assert report["engine"]["device"] == "cpu" and report["against"]["device"] == "reference"
+    both = accuracy("pictures", *arguments, "--truth", "cubes")
+    for file, one in zip(both["files"], report["files"]):
+        assert file["truth_mrae"] > 0 and one.items() <= file.items()
+
+
+def test_a_picture_is_rendered_from_each_cube(desk, accuracy):
+    given = accuracy("pictures", "--truth", "cubes", "--crop", "0")["files"]
+    rendered = accuracy("cubes", "--crop", "0")["files"]
+    assert [file.pop("input") for file in rendered] == [f"cubes/scene{i}.npy" for i in range(3)]
+    for file in given:
+        del file["input"]
+    assert given == rendered
+
+
+@pytest.mark.parametrize("kind", ["mat", "envi", "tif"])
+def test_cubes_of_every_format(desk, mstpp, accuracy, kind):
+    expected = accuracy("cubes", "--crop", "0")["files"]
+    (desk / "other").mkdir()
+    for i in range(3):
+        if kind == "mat":
+            save_mat(desk / "other" / f"scene{i}.mat", scene(i))
+        elif kind == "envi":
+            save_envi(desk / "other" / f"scene{i}.hdr", scene(i))
+        else:
+            planes = [Image.fromarray(band) for band in scene(i)]
+            planes[0].save(
+                desk / "other" / f"scene{i}.tif", save_all=True, append_images=planes[1:]
+            )
+    report = accuracy("other", "--crop", "0", *(["--cubes"] if kind == "tif" else []))
+    for file, one in zip(report["files"], expected, strict=True):
+        assert file | {"input": ""} == one | {"input": ""}
+
+
+def test_other_wavelengths_and_another_white(desk, accuracy):
+    expected = accuracy("pictures", "--truth", "cubes", "--crop", "0")["files"]
+    (desk / "fine").mkdir()
+    for i in range(3):
+        fine = np.repeat(scene(i), 2, axis=0)[:-1] * 4096
+        fine[1::2] = (fine[:-1:2] + fine[2::2]) / 2
+        save_npy(desk / "fine" / f"scene{i}.npy", fine, np.arange(400, 701, 5))
+    report = accuracy("pictures", "--truth", "fine", "--crop", "0", "--white", "4096")
+    assert report["files"] == expected
+    rendered = accuracy("fine", "--crop", "0", "--white", "4096")["files"]
+    assert [f["truth_mrae"] for f in rendered] == [f["truth_mrae"] for f in expected]
+
+
+def test_ensemble_and_clip_are_passed_on(desk, mstpp, accuracy):
+    for flags in (["--ensemble", "mean"], ["--scaling", "minmax"], ["--pad", "zero"]):
+        report = accuracy("pictures", "--truth", "cubes", "--crop", "0", *flags)
+        for i, result in enumerate(cubes_of(desk, mstpp, *flags)):
+            check(report["files"][i], truth_figures(cut(result, 0), cut(scene(i), 0)))
+    assert report["ensemble"] == "none" and report["padding"] == "zero"
+    report = accuracy("pictures", "--truth", "cubes", "--crop", "0", "--clip")
+    for i, result in enumerate(cubes_of(desk, mstpp)):
+        check(report["files"][i], truth_figures(np.clip(cut(result, 0), 0, 1), cut(scene(i), 0)))
+
+
+def test_the_summary_drops_the_extremes(desk, accuracy):
+    for i in range(3, 7):
+        save_npy(desk / "cubes" / f"scene{i}.npy", scene(i))
+    report = accuracy("cubes", "--crop", "0")
+    for trim in (0, 1, 2):
+        summary = accuracy("cubes", "--crop", "0", "--trim", trim)["summary"]
+        for key, figure in summary.items():
+            values = np.sort([file[key] for file in report["files"]])[trim : 7 - trim]
+            assert figure["images"] == 7 - 2 * trim and figure["dropped"] == 2 * trim
+            names = {"mean": np.mean, "median": np.median, "min": np.min, "max": np.max}
+            for name, function in names.items():
+                assert figure[name] == pytest.approx(function(values), rel=1e-12)
+            assert figure["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+            assert figure["p95"] == pytest.approx(np.quantile(values, 0.95), rel=1e-12)
+
+
+def test_the_same_cube_is_perfect(desk, mstpp, accuracy):
+    cubes_of(desk, mstpp)
+    report = accuracy("pictures", "--truth", "results", "--crop", "0")
+    for file in report["files"]:
+        assert file["truth_rmse"] == 0 and file["truth_ssim"] == pytest.approx(1, abs=1e-12)
+        assert file["truth_psnr_db"] is None  # infinite
+    mstpp(
+        "accuracy", "pictures", "--truth", "results", "--crop", "0", "--csv", "f.csv",
+        "--html", "f.html", "--weights", "small.safetensors",
+    )
+    rows = list(csv.DictReader((desk / "f.csv").open()))
+    assert [row["truth_psnr_db"] for row in rows] == ["inf"] * 3
+
+
+def test_small_images_have_no_ssim(desk, accuracy):
+    report = accuracy("cubes", "--crop", "6")
+    assert [file["truth_ssim"] for file in report["files"]] == [None] * 3
+    assert report["summary"]["truth_ssim"] == {"images": 0, "dropped": 0, "undefined": 3}
+
+
+def test_a_crop_that_leaves_nothing(desk, accuracy):
+    (desk / "large").mkdir()
+    save_npy(desk / "large" / "a.npy", scene(0))
+    save_npy(desk / "large" / "b.npy", scene(1, 30, 35))
+    report = accuracy("large", "--crop", "11", status=1)
+    assert [file["input"] for file in report["files"]] == ["large/b.npy"]
+    (failed,) = report["failed"]
+    assert failed["input"] == "large/a.npy" and "--crop 0" in failed["message"]
+    report = accuracy("cubes", status=1)  # 128, as the challenge
+    assert report["crop"] == 128 and len(report["failed"]) == 3
+    assert all(figure["images"] == 0 for figure in report["summary"].values())
+
+
+def test_inputs_that_fail_fail_alone(desk, accuracy):
+    (desk / "pictures" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(desk / "pictures" / "lonely.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(desk / "pictures" / "other.png")
+    save_npy(desk / "cubes" / "other.npy", scene(0))
+    save_npy(desk / "cubes" / "nan.npy", np.full((31, HEIGHT, WIDTH), np.nan))
+    Image.open(desk / "pictures" / "scene0.png").save(desk / "pictures" / "nan.png")
+    report = accuracy("pictures", "gone.png", "--truth", "cubes", "--crop", "0", status=1)
+    assert len(report["files"]) == 3
+    messages = {failure["input"]: failure["message"] for failure in report["failed"]}
+    assert "no cube of its name" in messages["pictures/lonely.png"]
+    assert "9 x 9" in messages["pictures/other.png"]
+    assert "NaN" in messages["pictures/nan.png"]
+    assert set(messages) >= {"pictures/broken.png", "gone.png"} and len(messages) == 5
+
+
+def test_a_list_of_inputs(desk, accuracy):
+    (desk / "cubes" / "list.txt").write_text("# chosen\nscene2.npy\r\n\nscene0.npy\n")
+    report = accuracy("--list", "cubes/list.txt", "--crop", "0")
+    assert [file["input"] for file in report["files"]] == ["cubes/scene2.npy", "cubes/scene0.npy"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no INPUT"),
+        (["pictures"], "--truth"),
+        (["cubes", "--truth", "cubes"], "holds no JPEG"),
+        (["cubes/scene0.npy", "--truth", "cubes"], "its own truth"),
+        (["cubes", "pictures", "--against", "cpu"], "apart"),
+        (["mixed", "--against", "cpu"], "--truth mixed"),
+        (["empty"], "neither pictures nor cubes"),
+        (["cubes", "--crop", "-1"], "--crop"),
+        (["cubes", "--white", "0"], "--white"),
+        (["cubes", "--csv", "cubes/scene0.npy"], "overwritten"),
+        (["cubes", "--html", "nowhere/x.html"], "nowhere"),
+        (["--list", "empty.txt"], "names no file"),
+        (["cubes", "--journal", "cubes/scene0.json"], "line 1"),
+    ],
+)
+def test_wrong_use(desk, mstpp, arguments, message):
+    (desk / "mixed").mkdir()
+    (desk / "empty").mkdir()
+    (desk / "empty.txt").write_text("\n")
+    save_npy(desk / "mixed" / "a.npy", scene(0))
+    Image.open(desk / "pictures" / "scene0.png").save(desk / "mixed" / "a.png")
+    before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
+    command = [os.environ["MSTPP_BINARY"], "accuracy", *arguments, "--weights", "small.safetensors"]
+    done = subprocess.run(command, cwd=desk, capture_output=True, text=True)
+    assert done.returncode in (1, 2) and done.stdout == ""
+    assert message in done.stderr.splitlines()[-1]
+    assert {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()} == before
+
+
+# Interruption
+
+
+def comparable(report):
+    return {key: report[key] for key in ("summary", "files", "failed", "crop")}
+
+
+def test_killed_and_resumed_gives_the_same_figures(desk, binary, accuracy):
+    (desk / "many").mkdir()
+    for i in range(16):
+        save_npy(desk / "many" / f"{i:02}.npy", scene(i, 60, 64))
+    arguments = ["many", "--crop", "0", "--device", "reference", "--against", "cpu"]
+    expected = comparable(accuracy(*arguments))
+    resumed = [*arguments, "--journal", "study.jsonl"]
+    process = subprocess.Popen(
+        [binary, "accuracy", *resumed, "--weights", "small.safetensors"],
+        cwd=desk, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    journal = desk / "study.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 4 <= done < 16
+    with journal.open("ab") as file:
+        file.write(b'{"key":"torn')  # as if killed in the middle of a line
+    assert comparable(accuracy(*resumed)) == expected
+    assert journal.read_bytes().count(b"\n") == 1 + 16
+    before = journal.read_bytes()
+    assert comparable(accuracy(*resumed)) == expected
+    assert journal.read_bytes() == before
+
+
+def test_a_journal_knows_its_work(desk, mstpp, accuracy):
+    arguments = ["pictures", "--truth", "cubes", "--crop", "0", "--journal", "j"]
+    first = comparable(accuracy(*arguments))
+    other_crop = ["pictures", "--truth", "cubes", "--crop", "1", "--journal", "j"]
+    done = mstpp("accuracy", *other_crop, "--weights", "small.safetensors", status=2)
+    assert "crop is 0, not 1" in done.stderr
+    done = mstpp("accuracy", *arguments, "--config", "small.json", status=2)
+    assert "engine is" in done.stderr
+    # A changed truth is measured anew; an unchanged picture of another name is not.
+    save_npy(desk / "cubes" / "scene1.npy", scene(9))
+    os.rename(desk / "pictures" / "scene0.png", desk / "pictures" / "renamed.png")
+    os.rename(desk / "cubes" / "scene0.npy", desk / "cubes" / "renamed.npy")
+    os.rename(desk / "cubes" / "scene0.json", desk / "cubes" / "renamed.json")
+    common = ["--weights", "small.safetensors", "--json"]
+    done = mstpp("accuracy", *arguments, *common)
+    assert "2 images were in j" in done.stderr
+    files = {file["input"]: file for file in json.loads(done.stdout)["files"]}
+    old = {file["input"]: file for file in first["files"]}
+    assert files["pictures/scene2.png"] == old["pictures/scene2.png"]
+    renamed = files["pictures/renamed.png"] | {"input": ""}
+    assert renamed == old["pictures/scene0.png"] | {"input": ""}
+    assert files["pictures/scene1.png"] != old["pictures/scene1.png"]
+
+
+# Reports
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tags = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("href", "src")]
+
+
+def test_reports(desk, mstpp):
+    done = mstpp(
+        "accuracy", "cubes", "--crop", "3", "--against", "reference", "--csv", "figures.csv",
+        "--html", "page.html", "--json", "--weights", "small.safetensors",
+    )
+    report = json.loads(done.stdout)
+    rows = list(csv.DictReader((desk / "figures.csv").open()))
+    assert len(rows) == 3
+    for row, file in zip(rows, report["files"]):
+        assert row["input"] == file["input"]
+        for key in report["summary"]:
+            assert float(row[key]) == file[key]
+
+    text = (desk / "page.html").read_text()
+    page = Page(text)
+    assert page.links == [] and "script" not in page.tags and "@import" not in text
+    assert "3 pixels off each side" in text and "ensemble none" in text
+    plots = text.count("<svg")
+    assert plots == len(report["summary"])
+    for part in text.split("<svg")[1:]:
+        figure = xml.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")
+        assert len(figure.findall("{http://www.w3.org/2000/svg}rect")) >= 2
+
+
+def test_the_table(desk, mstpp):
+    done = mstpp("accuracy", "cubes", "--crop", "0", "--weights", "small.safetensors")
+    assert "ensemble none, not clipped" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("truth: MRAE "))
+    assert len(line.split()) == 8 and line.split()[-1] == "1"
