@@ -119,7 +119,7 @@ def test_the_table(desk, mstpp):
     sides = ["cpu,,changed.safetensors", "cpu", "photo.png"]
     done = mstpp("compare", *sides, "--weights", "small.safetensors", status=1)
     assert done.stdout.splitlines()[-1] == "The first to depart: conv_in"
-    assert "conv_in  31 x 24 x 32" in " ".join(done.stdout.split("  "))
+    assert "conv_in 31 x 24 x 32" in " ".join(done.stdout.split())
 
 
 def test_heat_map(desk, compare, mstpp):
