@@ -43,7 +43,8 @@ void TellModel(Console& console, const Model& model, const std::string& path, co
   line("bands", model.wavelengths_nm().empty()
                     ? "wavelengths unknown"
                     : fmt::format("{} nm", fmt::join(model.wavelengths_nm(), ", ")));
-  for (const auto& [key, value] : model.metadata()) line("metadata", fmt::format("{} = {}", key, value));
+  for (const auto& [key, value] : model.metadata())
+    line("metadata", fmt::format("{} = {}", key, value));
 }
 
 Json ModelToJson(const Model& model, const std::string& path, const Size& size) {

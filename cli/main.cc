@@ -28,7 +28,8 @@ constexpr Subcommand kSubcommands[] = {
     {"doctor", "Show which backends can run here, and what the others need", AddDoctor},
     {"export", "Write the weights in another format", AddExport},
     {"compare", "Find the first block in which two engines differ", AddCompare},
-    {"accuracy", "Measure errors over many pictures, against another engine or the truth", AddAccuracy},
+    {"accuracy", "Measure errors over many pictures, against another engine or the truth",
+     AddAccuracy},
     {"bench", "Time the network, end to end and by block", AddBench},
 };
 
