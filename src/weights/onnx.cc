@@ -154,8 +154,8 @@ void ReadOnnx(const Source& source, WeightsFile* file) {
     if (ours && file->metadata[kOnnxAttention] == "restructured") {
       throw Error(ErrorCode::kUnsupported, source.path,
                   "another program changed this file, and from the restructured form the weights "
-                  "can be read by their names only. Export the published form (--form published), "
-                  "or take the weights that it was exported from");
+                  "can be read by their names only. Export the published form, or take the weights "
+                  "that it was exported from");
     }
     MatchOnnxWeights(OnnxGraph(model.graph(), source.path), source, file);
   }
