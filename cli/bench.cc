@@ -233,6 +233,7 @@ ExitStatus Bench(const BenchFlags& flags) {
     return Serve(flags, model, picture, cases.front());
   }
   std::vector<BenchResult> results;
+  results.reserve(cases.size());
   for (const BenchCase& c : cases) results.push_back(RunCase(flags, model, picture, c));
   const MachineRates rates = flags.rates ? MeasureRates(cases) : MachineRates{};
   TellBench(console, model, results, rates);

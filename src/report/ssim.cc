@@ -24,7 +24,8 @@ Taps GaussianTaps() {
   Taps taps;
   double sum = 0;
   for (int i = 0; i < kTaps; ++i) {
-    const double at = (i - kTaps / 2) / kDeviation;
+    const int offset = i - kTaps / 2;
+    const double at = offset / kDeviation;
     sum += taps[i] = std::exp(-at * at / 2);
   }
   for (double& tap : taps) tap /= sum;
