@@ -24,7 +24,9 @@ function(mstpp_component name)
   set_property(GLOBAL APPEND PROPERTY MSTPP_COMPONENTS ${name})
 endfunction()
 
-# mstpp_test(NAME COMPONENTS ... [SOURCES ...] [LIBRARIES ...]): tests/NAME.cc by default.
+# mstpp_test(NAME COMPONENTS ... [SOURCES ...] [LIBRARIES ...]): tests/NAME.cc by default. Tests run in
+# the root of the source and find their data from there, so that they can be carried to another
+# machine with it.
 function(mstpp_test name)
   cmake_parse_arguments(ARG "" "" "COMPONENTS;SOURCES;LIBRARIES" ${ARGN})
   if(NOT ARG_SOURCES)
@@ -37,8 +39,9 @@ function(mstpp_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE
-    MSTPP_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" MSTPP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${name} TIMEOUT 600)
+    MSTPP_TEST_DATA="tests/data" MSTPP_SOURCE_DIR=".")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+    PROPERTIES LABELS ${name} TIMEOUT 600)
 endfunction()
 
 # mstpp_fuzzer(NAME COMPONENTS ... [LIBRARIES ...]): tests/fuzz/NAME.cc, run by `./dev fuzz NAME`.
