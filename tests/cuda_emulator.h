@@ -20,6 +20,8 @@
 #define MSTPP_DEVICE inline
 #define MSTPP_HOST_DEVICE
 #define MSTPP_UNROLL
+#define MSTPP_UNROLL_4
+#define MSTPP_UNROLL_8
 #define MSTPP_NO_UNROLL
 
 namespace mstpp::cuda {
@@ -198,6 +200,9 @@ inline uint32_t HalfFmaSaturate(uint32_t a, uint32_t b, uint32_t c) {
   return HalfPack(clamp(HalfLow(a) * HalfLow(b) + HalfLow(c)),
                   clamp(HalfHigh(a) * HalfHigh(b) + HalfHigh(c)));
 }
+inline uint32_t HalfTanh(uint32_t a) {
+  return HalfPack(std::tanh(HalfLow(a)), std::tanh(HalfHigh(a)));
+}
 
 inline uint32_t Shuffle(uint32_t value, int lane) {
   return Emulator::Instance().Exchange(&value, 1)[lane][0];
@@ -268,6 +273,9 @@ inline void CopyAsync(void* shared, const void* source, bool inside) {
 inline void CopyCommit() {}
 template <int kPending>
 void CopyWait() {}
+
+inline void LetNextKernelStart() {}
+inline void WaitForKernelsBefore() {}
 
 inline float ReciprocalSqrt(float value) { return 1.0f / std::sqrt(value); }
 inline float Reciprocal(float value) { return 1.0f / value; }

@@ -190,9 +190,8 @@ void TestPosition(int height, int width, int rows, int channels) {
   });
   first.Depthwise(
       C, [&](int c, int tap) { return c < channels ? static_cast<float>(w1[c * 9 + tap]) : 0.f; });
-  second.Depthwise(C, [&](int c, int tap) {
-    return c < channels ? static_cast<float>(w2[c * 9 + tap]) / scale : 0.f;
-  });
+  second.Depthwise(
+      C, [&](int c, int tap) { return c < channels ? static_cast<float>(w2[c * 9 + tap]) : 0.f; });
   const auto wv_bytes = tiles.Take(), w1_bytes = first.Take(), w2_bytes = second.Take();
   const auto x_bytes = M::Store(x);
   std::vector<unsigned char> d(x_bytes.size(), 0x7f);
@@ -209,7 +208,7 @@ void TestPosition(int height, int width, int rows, int channels) {
                    0,
                    0,
                    1};
-  p.strips = (width + Shape::kUseful - 1) / Shape::kUseful;
+  p.strips = StripCount(width, 8 * P, 2);
   p.segments = (height + rows - 1) / rows;
   const int items = p.strips * Shape::kSlices * p.segments;
   Emulator::Instance().Launch((items + 1) / 2, 64, Shape::SharedBytes(2),
@@ -278,10 +277,10 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                                                      : 0.0);
   });
   depthwise.Depthwise(4 * C, [&](int c, int tap) {
-    return c < hidden ? static_cast<float>(taps[c * 9 + tap]) : 0.f;
+    return c < hidden ? scale * static_cast<float>(taps[c * 9 + tap]) : 0.f;
   });
   second.Tiles(C, 4 * C, [&](int o, int i) {
-    return o < channels && i < hidden ? static_cast<float>(w2[o * hidden + i]) / scale : 0.f;
+    return o < channels && i < hidden ? static_cast<float>(w2[o * hidden + i]) : 0.f;
   });
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
              depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
@@ -301,7 +300,7 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                       .height = height,
                       .width = width,
                       .rows = rows,
-                      .strips = (width + Shape::kUseful - 1) / Shape::kUseful,
+                      .strips = StripCount(width, 8 * P, 1),
                       .segments = (height + rows - 1) / rows,
                       .images = 1};
   Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
@@ -572,7 +571,7 @@ void TestGram(int pixels, int blocks) {
   Emulator::Instance().Launch(blocks, Shape::kWarps * 32, Shape::kSharedBytes,
                               [&] { Gram16<C>(p).Run(); });
   const GramReduceParams r{partials.data(), s.data(), blocks, C * C, 1};
-  Emulator::Instance().Launch(C * C / 32, 256, 1024, [&] { GramReduceBody(r); });
+  Emulator::Instance().Launch(Shape::kAllTiles, 256, 4096, [&] { Gram16ReduceBody<C>(r); });
   for (int i = 0; i < C; ++i) {
     for (int j = 0; j < C; ++j) {
       double sum = 0;
@@ -596,7 +595,7 @@ TEST(KernelsTest, AttentionMatrix) {
   const Doubles wq = generator.Draw(n * n, 0.2), wk = generator.Draw(n * n, 0.2),
                 wv = generator.Draw(n * n, 0.2), wp = generator.Draw(n * n, 0.2);
   const std::vector<float> rescale = {3.0f, 5.0f};
-  std::vector<float> bias(n, 0.5f), s(C * C + 16, 0.f), rows(n * stride + 16, NAN);
+  std::vector<float> bias(n, 0.5f), s(C * C, 0.f), logits(AttentionFloats(n, heads), NAN);
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
       double sum = 0;
@@ -616,15 +615,16 @@ TEST(KernelsTest, AttentionMatrix) {
   const auto q = matrix(wq, true), k = matrix(wk, true), v = matrix(wv, false),
              pr = matrix(wp, true);
   std::vector<float> plain(C * C, NAN), tiles(C * C, NAN);
-  AttentionParams p{s.data(),       q.data(),    k.data(),    v.data(),     pr.data(),
-                    rescale.data(), bias.data(), rows.data(), plain.data(), n,
-                    heads,          C,           1,           stride};
-  Emulator::Instance().Launch(4 * heads, kAttentionThreads, AttentionRowsShape(n, heads).size * 4,
-                              [&] { AttentionRowsBody(p); });
-  Emulator::Instance().Launch(C / 8, kAttentionThreads, 16,
+  AttentionParams p{s.data(),    q.data(),      k.data(),     v.data(), pr.data(), rescale.data(),
+                    bias.data(), logits.data(), plain.data(), n,        heads,     C,
+                    1,           stride};
+  const int shared_bytes = AttentionShape(n).size * 4;
+  Emulator::Instance().Launch(AttentionLogitsBlocks(n, heads), kAttentionThreads, shared_bytes,
+                              [&] { AttentionLogitsBody(p); });
+  Emulator::Instance().Launch(C / 8, kAttentionThreads, shared_bytes,
                               [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
   p.matrix = tiles.data();
-  Emulator::Instance().Launch(C / 8, kAttentionThreads, 16,
+  Emulator::Instance().Launch(C / 8, kAttentionThreads, shared_bytes,
                               [&] { AttentionMatrixBody<MatrixForm::kFloatTiles>(p); });
 
   // As published: queries and keys of every pixel.

@@ -30,7 +30,8 @@ Launch UpsampleFuseLaunch(Arithmetic arithmetic, int C, UpsampleFuseParams param
 int GramBlocks(int C, int pixels);
 Launch GramLaunch(int C, GramParams params);
 Launch GramReduceLaunch(GramReduceParams params);
-Launch AttentionRowsLaunch(AttentionParams params);
+Launch Gram16ReduceLaunch(int C, GramReduceParams params);
+Launch AttentionLogitsLaunch(AttentionParams params);
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params);
 
 // x + d + X M' + b_proj for one image, which otherwise only exists inside the feed-forward kernel.

@@ -42,7 +42,7 @@ class PortableNetwork final : public DeviceNetwork {
 
  private:
   // Memory a node needs besides its values: hidden maps and the attention's small matrices.
-  enum Temporary { kV, kG, kHidden, kPartials, kGram, kRows, kMatrix, kTemporaries };
+  enum Temporary { kV, kG, kHidden, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   int Channels(int value) const { return graph_.values[value].channels; }
   Buffers Pack(const Node& node, const StateDict& tensors) const;
@@ -154,7 +154,8 @@ std::vector<size_t> PortableNetwork<T>::TemporaryBytes(const Node& node, const S
   if (node.op == Op::kSpectralAttention) {
     bytes[kV] = bytes[kG] = n * pixels * stride * sizeof(T);
     bytes[kPartials] = n * GramSumBlocks(static_cast<int>(pixels)) * stride * stride * 4;
-    bytes[kGram] = bytes[kRows] = n * stride * stride * 4 + 64;
+    bytes[kGram] = n * stride * stride * 4;
+    bytes[kLogits] = n * AttentionFloats(value.channels, node.heads) * 4;
     bytes[kMatrix] = n * stride * stride * 4;
   } else if (node.op == Op::kFeedForward) {
     bytes[kHidden] = n * pixels * Stride(4 * value.channels) * sizeof(T);
@@ -315,14 +316,14 @@ class PortableNetwork<T>::Compiler {
                                     .wproj = W("wproj"),
                                     .rescale = W("rescale"),
                                     .bias = W("bias"),
-                                    .rows = Floats(kRows),
+                                    .logits = Floats(kLogits),
                                     .matrix = Temporary(kMatrix),
                                     .channels = c,
                                     .heads = node.heads,
                                     .C = x.stride,
                                     .images = shape_.images,
                                     .stride = (c + 3) / 4 * 4};
-    Add("attention_rows", AttentionRowsLaunch(attention));
+    Add("attention_logits", AttentionLogitsLaunch(attention));
     Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention));
     Add("value", portable::ProductLaunch(Size(node.output, x.stride), W("value"),
                                          portable::LoadPixel<T>{x, nullptr},
@@ -399,8 +400,8 @@ void CheckCode() {
 std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Precision precision,
                                                    const DeviceInfo& device) {
   const Config& config = network.config;
-  const AttentionRowsShape rows(config.channels(config.levels()), 1 << config.levels());
-  if (rows.size * 4 > device.shared_bytes) {
+  const AttentionShape attention(config.channels(config.levels()));
+  if (attention.size * 4 > device.shared_bytes) {
     throw Error(ErrorCode::kUnsupported, "cuda",
                 "a network of " + std::to_string(config.bands) + " bands and " +
                     std::to_string(config.levels()) +

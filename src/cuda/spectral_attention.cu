@@ -11,6 +11,7 @@ constexpr int kPositionWarps = 4;
 template <class Policy, int C, int P, int kBlocks>
 __global__ void __launch_bounds__(kPositionWarps * 32, kBlocks)
     PositionKernel(const __grid_constant__ PositionParams params) {
+  LetNextKernelStart();
   PositionBody<Policy, C, P, kPositionWarps>(params);
 }
 
@@ -18,9 +19,9 @@ template <class Policy, int C, int P, int kBlocks>
 Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
   using Shape = PositionShape<Policy, C, P>;
   const Kernel<PositionParams> kernel{PositionKernel<Policy, C, P, kBlocks>, kPositionWarps * 32,
-                                      Shape::SharedBytes(kPositionWarps)};
+                                      Shape::SharedBytes(kPositionWarps), true};
   kernel.Prepare();
-  params.strips = CeilDivide(params.width, Shape::kUseful);
+  params.strips = StripCount(params.width, 8 * P, 2);
   const int items = params.strips * Shape::kSlices * params.images;
   const Segments segments =
       ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu) * kPositionWarps, 4.0, 1);
@@ -32,30 +33,50 @@ Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
 template <int C>
 __global__ void __launch_bounds__(Gram16Shape<C>::kWarps * 32)
     Gram16Kernel(const __grid_constant__ GramParams params) {
+  LetNextKernelStart();
+  WaitForKernelsBefore();
   Gram16<C>(params).Run();
 }
 
 template <int C>
 Launch LaunchGram16(const GramParams& params) {
   using Shape = Gram16Shape<C>;
-  const Kernel<GramParams> kernel{Gram16Kernel<C>, Shape::kWarps * 32, Shape::kSharedBytes};
+  const Kernel<GramParams> kernel{Gram16Kernel<C>, Shape::kWarps * 32, Shape::kSharedBytes, true};
   kernel.Prepare();
   return kernel.Bind(params.blocks * params.images, params);
 }
 
 __global__ void __launch_bounds__(256)
     GramReduceKernel(const __grid_constant__ GramReduceParams params) {
+  LetNextKernelStart();
+  WaitForKernelsBefore();
   GramReduceBody(params);
 }
 
+template <int C>
+__global__ void __launch_bounds__(256)
+    Gram16ReduceKernel(const __grid_constant__ GramReduceParams params) {
+  LetNextKernelStart();
+  WaitForKernelsBefore();
+  Gram16ReduceBody<C>(params);
+}
+
+template <int C>
+Launch LaunchGram16Reduce(const GramReduceParams& params) {
+  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16, true};
+  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params);
+}
+
 __global__ void __launch_bounds__(kAttentionThreads)
-    AttentionRowsKernel(const __grid_constant__ AttentionParams params) {
-  AttentionRowsBody(params);
+    AttentionLogitsKernel(const __grid_constant__ AttentionParams params) {
+  LetNextKernelStart();
+  AttentionLogitsBody(params);
 }
 
 template <MatrixForm kForm>
 __global__ void __launch_bounds__(kAttentionThreads)
     AttentionMatrixKernel(const __grid_constant__ AttentionParams params) {
+  LetNextKernelStart();
   AttentionMatrixBody<kForm>(params);
 }
 
@@ -63,6 +84,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 template <class Stored, class W>
 __global__ void __launch_bounds__(128)
     AttentionTapKernel(const __grid_constant__ AttentionTapParams p) {
+  WaitForKernelsBefore();
   const int index = blockIdx.x * 128 + threadIdx.x;
   const int pixel = index / p.C, channel = index % p.C;
   if (pixel >= p.pixels) return;
@@ -99,7 +121,7 @@ Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const
 }
 
 int GramBlocks(int C, int pixels) {
-  return C <= 64 ? std::clamp(pixels / 512, 1, 264) : std::clamp(pixels / 128, 1, 132);
+  return std::clamp(pixels / (C == 32 ? 1024 : C == 64 ? 512 : 128), 1, 132);
 }
 
 Launch GramLaunch(int C, GramParams params) {
@@ -109,26 +131,33 @@ Launch GramLaunch(int C, GramParams params) {
 }
 
 Launch GramReduceLaunch(GramReduceParams params) {
-  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4};
+  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4, true};
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
-Launch AttentionRowsLaunch(AttentionParams params) {
-  const AttentionRowsShape shape(params.channels, params.heads);
-  const Kernel<AttentionParams> kernel{AttentionRowsKernel, kAttentionThreads, shape.size * 4};
+Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
+  if (C == 32) return LaunchGram16Reduce<32>(params);
+  if (C == 64) return LaunchGram16Reduce<64>(params);
+  return LaunchGram16Reduce<128>(params);
+}
+
+Launch AttentionLogitsLaunch(AttentionParams params) {
+  const Kernel<AttentionParams> kernel{AttentionLogitsKernel, kAttentionThreads,
+                                       AttentionShape(params.channels).size * 4, true};
   kernel.Prepare();
-  const int slices = CeilDivide(params.channels / params.heads, kAttentionRows);
-  return kernel.Bind(slices * params.heads * params.images, params);
+  return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params);
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
-  Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads, 0};
+  Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
+                                 AttentionShape(params.channels).size * 4, true};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   } else if (form == MatrixForm::kFloatTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kFloatTiles>;
   }
-  return kernel.Bind(CeilDivide(params.C, kAttentionRows) * params.images, params);
+  kernel.Prepare();
+  return kernel.Bind(params.C / kAttentionRows * params.images, params);
 }
 
 }  // namespace mstpp::cuda

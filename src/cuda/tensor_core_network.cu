@@ -51,14 +51,14 @@ class TensorCoreNetwork final : public DeviceNetwork {
     MemoryPlan memory;
     size_t values = 0;
   };
-  enum Temporary { kD, kPartials, kGram, kRows, kMatrix, kTemporaries };
+  enum Temporary { kD, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   int PaddedChannels(int level) const { return 32 << level; }
   int stored_bytes() const {
     return arithmetic_ == Arithmetic::kFp16 || arithmetic_ == Arithmetic::kBf16 ? 2 : 4;
   }
   int weight_bytes() const { return arithmetic_ == Arithmetic::kFp16 ? 2 : 4; }
-  float gelu_scale() const { return arithmetic_ == Arithmetic::kFp16 ? 0.25f : 1.0f; }
+  float gelu_scale() const { return arithmetic_ == Arithmetic::kFp16 ? 0.5f : 1.0f; }
   Packer NewPacker() const {
     return Packer(arithmetic_ == Arithmetic::kFp16 ? WeightType::kHalf : WeightType::kFloat);
   }
@@ -71,7 +71,7 @@ class TensorCoreNetwork final : public DeviceNetwork {
   Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors) const;
 
   Layout Plan(const Shape& shape, bool taps) const;
-  std::vector<size_t> TemporaryBytes(int level, const Shape& shape) const;
+  std::vector<size_t> TemporaryBytes(const Node& node, const Shape& shape) const;
 
   Config config_;
   Graph graph_;
@@ -129,7 +129,7 @@ Buffers TensorCoreNetwork::PackAttention(const Node& node, const StateDict& tens
   Packer tiles = NewPacker(), depthwise1 = NewPacker(), depthwise2 = NewPacker();
   tiles.Tiles(C, C, [&](int o, int i) { return gelu_scale() * value.at(o, i); });
   depthwise1.Depthwise(C, [&](int c, int tap) { return first.at(c, 0, tap); });
-  depthwise2.Depthwise(C, [&](int c, int tap) { return second.at(c, 0, tap) / gelu_scale(); });
+  depthwise2.Depthwise(C, [&](int c, int tap) { return second.at(c, 0, tap); });
   Buffers buffers;
   buffers["value"] = Upload(tiles.Take());
   buffers["depthwise1"] = Upload(depthwise1.Take());
@@ -154,8 +154,9 @@ Buffers TensorCoreNetwork::PackFeedForward(const Node& node, const StateDict& te
     if (i == C - 1) return o < 4 * c ? gelu_scale() * folded.bias[o] : 0.0f;
     return gelu_scale() * folded.at(o, i);
   });
-  taps.Depthwise(4 * C, [&](int channel, int tap) { return depthwise.at(channel, 0, tap); });
-  weight2.Tiles(C, 4 * C, [&](int o, int i) { return second.at(o, i) / gelu_scale(); });
+  taps.Depthwise(
+      4 * C, [&](int channel, int tap) { return gelu_scale() * depthwise.at(channel, 0, tap); });
+  weight2.Tiles(C, 4 * C, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;
   buffers["weight1"] = Upload(weight1.Take());
   buffers["depthwise"] = Upload(taps.Take());
@@ -208,14 +209,16 @@ Buffers TensorCoreNetwork::PackUpsampleFuse(const Node& node, const StateDict& t
   return buffers;
 }
 
-std::vector<size_t> TensorCoreNetwork::TemporaryBytes(int level, const Shape& shape) const {
+std::vector<size_t> TensorCoreNetwork::TemporaryBytes(const Node& node, const Shape& shape) const {
+  const int level = graph_.values[node.output].level,
+            channels = graph_.values[node.output].channels;
   const size_t C = PaddedChannels(level), n = shape.images;
   const int pixels = (shape.height >> level) * (shape.width >> level);
   std::vector<size_t> bytes(kTemporaries);
   bytes[kD] = n * pixels * C * stored_bytes();
   bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
-  bytes[kGram] = n * C * C * sizeof(float) + 64;  // the kernels may read past the last row
-  bytes[kRows] = n * C * C * sizeof(float) + 64;
+  bytes[kGram] = n * C * C * sizeof(float);
+  bytes[kLogits] = n * AttentionFloats(channels, node.heads) * sizeof(float);
   bytes[kMatrix] = n * C * C * weight_bytes();
   return bytes;
 }
@@ -243,7 +246,7 @@ TensorCoreNetwork::Layout TensorCoreNetwork::Plan(const Shape& shape, bool taps)
       // node and that one give together; the value between exists for taps only.
       lifetimes[node.input].last = std::max(lifetimes[node.input].last, i + 1);
       if (!taps) output.bytes = 0;
-      const std::vector<size_t> bytes = TemporaryBytes(value.level, shape);
+      const std::vector<size_t> bytes = TemporaryBytes(node, shape);
       for (int t = 0; t < kTemporaries; ++t) {
         lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], i, i + 1};
       }
@@ -310,7 +313,7 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
                                         .wproj = floats("wproj"),
                                         .rescale = floats("rescale"),
                                         .bias = floats("bias"),
-                                        .rows = static_cast<float*>(temporary(i, kRows)),
+                                        .logits = static_cast<float*>(temporary(i, kLogits)),
                                         .matrix = temporary(i, kMatrix),
                                         .channels = c,
                                         .heads = node.heads,
@@ -320,9 +323,9 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
         add(node, "gram",
             GramLaunch(C, {value(node.input), partials, height * width, blocks, shape.images}),
             true);
-        add(node, "gram_reduce", GramReduceLaunch({partials, gram, blocks, C * C, shape.images}),
-            true);
-        add(node, "attention_rows", AttentionRowsLaunch(attention), true);
+        add(node, "gram_reduce",
+            Gram16ReduceLaunch(C, {partials, gram, blocks, C * C, shape.images}), true);
+        add(node, "attention_logits", AttentionLogitsLaunch(attention), true);
         add(node, "attention_matrix",
             AttentionMatrixLaunch(
                 arithmetic_ == Arithmetic::kFp16 ? MatrixForm::kHalfTiles : MatrixForm::kFloatTiles,

@@ -1,16 +1,16 @@
-// SPDX-License-Identifier: Apache-2.0
 // From S = X' X to the matrix that applies spectral attention, M, so that neither the queries nor
 // the keys of a pixel are ever computed:
 //
-//   T = S Wq'     U = S Wk'
-//   nq_j = max(sqrt((Wq T)_jj), 1e-12)     nk_i = max(sqrt((Wk U)_ii), 1e-12)    F.normalize's
-//   clamp A_k[i, j] = softmax over j of rescale_k (Wk T)[i, j] / (nk_i nq_j)           i, j in head
-//   k M = Wproj blockdiag(A_k) Wv
+//   K'Q = Wk S Wq'     |Q_j|^2 = (Wq S Wq')_jj     |K_i|^2 = (Wk S Wk')_ii
+//   A_k[i, j] = softmax over j of rescale_k (K'Q)[i, j] / (|K_i| |Q_j|)      i, j in head k
+//   M = Wproj blockdiag(A_k) Wv
 //
-// Two kernels, all in FP32: AttentionRows computes some rows of blockdiag(A_k) Wv (all that one
-// head's T gives), AttentionMatrix their product with Wproj, packed as tiles for the feed-forward
-// kernel. The weights lie transposed, inputs by outputs, so that neighbouring outputs are loaded
-// together.
+// with norms of at least 1e-12, F.normalize's clamp.
+//
+// Two kernels, all in FP32. AttentionLogits: a block takes eight rows W of Wq or Wk, and from R = W
+// S their norms and, of keys, their rows of K'Q. AttentionMatrix: a block takes eight rows of
+// Wproj, that is outputs, multiplies them by the softmax and that by Wv, and packs its rows of M as
+// tiles for the feed-forward kernel. Weights that are needed by columns lie transposed.
 #pragma once
 
 #include "cuda/kernels/lanes.cuh"
@@ -23,7 +23,7 @@ struct AttentionParams {
   const float* wproj;         // transposed
   const float* rescale;       // [heads]
   const float* bias;          // of proj
-  float* rows;                // images x channels x stride: blockdiag(A) Wv
+  float* logits;              // images of AttentionFloats
   void* matrix;               // images of tiles [C / 32][C / 32][4], bias in the last column; or
                               // plain [C inputs][C] floats
   int channels, heads, C, images;
@@ -31,116 +31,119 @@ struct AttentionParams {
 };
 
 constexpr int kAttentionThreads = 256;
-constexpr int kAttentionRows = 8;  // of A a block computes
+constexpr int kAttentionRows = 8;  // a block's
 
-// out[i][j] = sum over b of a[b][i] w[b][j] for i < rows, j < columns: both `a` and `w` have b in
-// rows of the given strides. Four by four outputs a thread; may read up to three past each end.
-template <class Emit>
-MSTPP_DEVICE void SmallProduct(const float* a, int a_stride, int rows, const float* w, int w_stride,
-                               int columns, int depth, Emit emit) {
-  const int row_tiles = (rows + 3) / 4, column_tiles = (columns + 3) / 4;
-  for (int tile = threadIdx.x; tile < row_tiles * column_tiles; tile += kAttentionThreads) {
-    const int i0 = tile % row_tiles * 4, j0 = tile / row_tiles * 4;
-    float sum[4][4] = {};
-    for (int b = 0; b < depth; ++b) {
-      float x[4], y[4];
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        x[i] = a[b * a_stride + i0 + i];
-        y[i] = w[b * w_stride + j0 + i];
-      }
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) sum[i][j] = fmaf(x[i], y[j], sum[i][j]);
-      }
-    }
-    MSTPP_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        if (i0 + i < rows && j0 + j < columns) emit(i0 + i, j0 + j, sum[i][j]);
-      }
-    }
-  }
+// One image's K'Q, [key][query of the same head], then the norms of the queries, then the keys'.
+MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
+  return channels * (channels / heads) + 2 * channels;
 }
 
-// Shared memory of AttentionRows, in floats.
-struct AttentionRowsShape {
-  int head_stride, t, u, norms, logits, size;
-  MSTPP_HOST_DEVICE explicit AttentionRowsShape(int channels, int heads) {
-    head_stride = (channels / heads + 3) / 4 * 4;
-    t = 0;
-    u = t + channels * head_stride;
-    norms = u + channels * kAttentionRows;
-    logits = norms + head_stride + kAttentionRows;
-    size = logits + kAttentionRows * head_stride + 4;
+// Shared memory, in floats: eight rows, transposed, as the product's first factor and as its
+// result; and the product's parts. AttentionMatrix has rows of the softmax in place of the parts
+// before it.
+struct AttentionShape {
+  int a, r, parts, size;
+  MSTPP_HOST_DEVICE explicit AttentionShape(int channels) {
+    a = 0;
+    r = a + channels * kAttentionRows;
+    parts = r + channels * kAttentionRows;
+    size = parts + kAttentionThreads * 4 * kAttentionRows;
   }
 };
 
-MSTPP_DEVICE void AttentionRowsBody(const AttentionParams& p) {
+// out[i][j] = sum over b of a[b][i] w[b][j] for the eight i and all j < columns: a in shared
+// memory, w's rows `stride` apart; they may be read up to a multiple of four columns. Four columns
+// and all eight i a thread; the sum over b is shared among groups of threads. Ends with a barrier.
+template <bool kAligned, class Emit>
+MSTPP_DEVICE void EightRows(const float* a, const float* w, int stride, int columns, int depth,
+                            float* parts, Emit emit) {
+  for (int first = 0; first < columns; first += 128) {
+    const int quads = min(32, (columns - first + 3) / 4);
+    const int width = quads <= 8 ? 8 : quads <= 16 ? 16 : 32;
+    const int groups = kAttentionThreads / width;
+    const int quad = threadIdx.x % width, group = threadIdx.x / width;
+    float sum[kAttentionRows][4] = {};
+    if (quad < quads) {
+      MSTPP_UNROLL_4
+      for (int b = group; b < depth; b += groups) {
+        const float* at = w + static_cast<size_t>(b) * stride + first + 4 * quad;
+        float4 y;
+        if constexpr (kAligned) {
+          y = *reinterpret_cast<const float4*>(at);
+        } else {
+          y = make_float4(at[0], at[1], at[2], at[3]);
+        }
+        MSTPP_UNROLL
+        for (int i = 0; i < kAttentionRows; ++i) {
+          const float x = a[b * kAttentionRows + i];
+          sum[i][0] = fmaf(x, y.x, sum[i][0]);
+          sum[i][1] = fmaf(x, y.y, sum[i][1]);
+          sum[i][2] = fmaf(x, y.z, sum[i][2]);
+          sum[i][3] = fmaf(x, y.w, sum[i][3]);
+        }
+      }
+    }
+    MSTPP_UNROLL
+    for (int i = 0; i < kAttentionRows; ++i) {
+      reinterpret_cast<float4*>(parts)[(group * kAttentionRows + i) * width + quad] =
+          make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    }
+    __syncthreads();
+    for (int e = threadIdx.x; e < kAttentionRows * 4 * width; e += kAttentionThreads) {
+      const int i = e / (4 * width), j = e % (4 * width);
+      float total = 0.0f;
+      MSTPP_UNROLL_8
+      for (int k = 0; k < groups; ++k) total += parts[(k * kAttentionRows + i) * 4 * width + j];
+      if (first + j < columns) emit(i, first + j, total);
+    }
+    __syncthreads();
+  }
+}
+
+// Blocks of AttentionLogits an image: eight rows at a time of each head, queries then keys.
+MSTPP_HOST_DEVICE inline int AttentionLogitsBlocks(int channels, int heads) {
+  const int width = channels / heads;
+  return 2 * heads * ((width + kAttentionRows - 1) / kAttentionRows);
+}
+
+MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const int width = p.channels / p.heads;
   const int slices = (width + kAttentionRows - 1) / kAttentionRows;
   const int slice = blockIdx.x % slices, head = blockIdx.x / slices % p.heads;
-  const int image = blockIdx.x / slices / p.heads;
-  const int first = slice * kAttentionRows, rows = min(kAttentionRows, width - first);
-  const AttentionRowsShape shape(p.channels, p.heads);
+  const bool is_key = (blockIdx.x / slices / p.heads & 1) != 0;
+  const int image = blockIdx.x / slices / p.heads / 2;
+  const int first = head * width + slice * kAttentionRows;
+  const int rows = min(kAttentionRows, width - slice * kAttentionRows);
+  const AttentionShape shape(p.channels);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
-  float *t = shared + shape.t, *u = shared + shape.u, *nq = shared + shape.norms;
-  float *nk = nq + shape.head_stride, *logits = shared + shape.logits;
-  const float* s = p.s + static_cast<size_t>(image) * p.C * p.C;
-  const int column = head * width;  // of the weights, transposed
+  float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
+  float* logits = p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
+  float* norms = logits + p.channels * width + (is_key ? p.channels : 0);
 
-  // S is symmetric: S[b][i] stands for S[i][b].
-  SmallProduct(s, p.C, p.channels, p.wq + column, p.stride, width, p.channels,
-               [&](int i, int j, float value) { t[i * shape.head_stride + j] = value; });
-  SmallProduct(s, p.C, p.channels, p.wk + column + first, p.stride, rows, p.channels,
-               [&](int i, int j, float value) { u[i * kAttentionRows + j] = value; });
+  const float* w = is_key ? p.wk : p.wq;
+  for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
+    const int b = e / kAttentionRows, i = e % kAttentionRows;
+    a[e] = i < rows ? w[b * p.stride + first + i] : 0.0f;
+  }
+  WaitForKernelsBefore();
   __syncthreads();
+  EightRows<true>(a, p.s + static_cast<size_t>(image) * p.C * p.C, p.C, p.channels, p.channels,
+                  parts, [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
 
-  for (int j = threadIdx.x; j < width + rows; j += kAttentionThreads) {
-    const bool is_query = j < width;
-    const float* w = is_query ? p.wq + column + j : p.wk + column + first + j - width;
-    const float* v = is_query ? t + j : u + j - width;
-    const int v_stride = is_query ? shape.head_stride : kAttentionRows;
+  const int lane = threadIdx.x & 31, row = threadIdx.x >> 5;
+  if (row < rows) {
     float square = 0.0f;
-    for (int b = 0; b < p.channels; ++b) square = fmaf(w[b * p.stride], v[b * v_stride], square);
-    (is_query ? nq[j] : nk[j - width]) = fmaxf(sqrtf(fmaxf(square, 0.0f)), 1e-12f);
-  }
-  SmallProduct(p.wk + column + first, p.stride, rows, t, shape.head_stride, width, p.channels,
-               [&](int i, int j, float value) { logits[i * shape.head_stride + j] = value; });
-  __syncthreads();
-
-  // Softmax: a warp a row.
-  const int lane = threadIdx.x & 31;
-  for (int i = threadIdx.x >> 5; i < rows; i += kAttentionThreads / 32) {
-    float* row = logits + i * shape.head_stride;
-    const float scale = p.rescale[head] / nk[i];
-    float largest = -INFINITY;
-    for (int j = lane; j < width; j += 32) {
-      row[j] = row[j] * scale / nq[j];
-      largest = fmaxf(largest, row[j]);
+    for (int b = lane; b < p.channels; b += 32) {
+      square = fmaf(a[b * kAttentionRows + row], r[b * kAttentionRows + row], square);
     }
-    for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, ShuffleXor(largest, mask));
-    float sum = 0.0f;
-    for (int j = lane; j < width; j += 32) {
-      row[j] = expf(row[j] - largest);
-      sum += row[j];
-    }
-    for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
-    for (int j = lane; j < width; j += 32) row[j] /= sum;
+    for (int mask = 16; mask > 0; mask /= 2) square += ShuffleXor(square, mask);
+    if (lane == 0) norms[first + row] = fmaxf(sqrtf(fmaxf(square, 0.0f)), 1e-12f);
   }
-  __syncthreads();
-
-  float* out = p.rows + (static_cast<size_t>(image) * p.channels + column + first) * p.stride;
-  for (int e = threadIdx.x; e < rows * p.channels; e += kAttentionThreads) {
-    const int i = e / p.channels, c = e % p.channels;
-    float sum = 0.0f;
-    for (int j = 0; j < width; ++j) {
-      sum = fmaf(logits[i * shape.head_stride + j], p.wv[(column + j) * p.stride + c], sum);
-    }
-    out[i * p.stride + c] = sum;
-  }
+  if (!is_key) return;
+  EightRows<false>(r, p.wq + head * width, p.stride, width, p.channels, parts,
+                   [&](int i, int j, float value) {
+                     if (i < rows) logits[(first + i) * width + j] = value;
+                   });
 }
 
 // Element i of lane `lane` of a tile: where its float or half lies (LoadWarpVec).
@@ -163,8 +166,13 @@ enum class MatrixForm { kHalfTiles, kFloatTiles, kPlain };
 // One block: eight rows of M, that is, outputs.
 template <MatrixForm kForm>
 MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
+  const int width = p.channels / p.heads;
   const int slices = p.C / kAttentionRows;
   const int first = blockIdx.x % slices * kAttentionRows, image = blockIdx.x / slices;
+  const int rows = max(0, min(kAttentionRows, p.channels - first));
+  const AttentionShape shape(p.channels);
+  auto* shared = reinterpret_cast<float*>(SharedMemory());
+  float *proj = shared + shape.a, *a = shared + shape.r, *parts = shared + shape.parts;
   const auto put = [&](int out, int in, float value) {
     const size_t image_at = static_cast<size_t>(image) * p.C * p.C;
     if constexpr (kForm == MatrixForm::kHalfTiles) {
@@ -176,7 +184,11 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
       static_cast<float*>(p.matrix)[image_at + static_cast<size_t>(in) * p.C + out] = value;
     }
   };
-  const int rows = max(0, min(kAttentionRows, p.channels - first));
+  for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
+    const int b = e / kAttentionRows, i = e % kAttentionRows;
+    proj[e] = i < rows ? p.wproj[b * p.stride + first + i] : 0.0f;
+  }
+  WaitForKernelsBefore();
   for (int e = threadIdx.x; e < kAttentionRows * p.C; e += kAttentionThreads) {
     const int out = first + e / p.C, in = e % p.C;
     if (out >= p.channels || in >= p.channels) {
@@ -184,9 +196,60 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
       put(out, in, is_bias ? p.bias[out] : 0.0f);
     }
   }
-  SmallProduct(p.wproj + first, p.stride, rows,
-               p.rows + static_cast<size_t>(image) * p.channels * p.stride, p.stride, p.channels,
-               p.channels, [&](int i, int j, float value) { put(first + i, j, value); });
+
+  // The softmax, as many rows at a time as there is room for, a thread a row; and its product with
+  // the eight rows of Wproj.
+  const float* logits =
+      p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
+  const float* nq = logits + p.channels * width;
+  const float* nk = nq + p.channels;
+  const int odd = width | 1;  // a stride without bank conflicts
+  const int room = min(kAttentionThreads, (shape.size - shape.parts) / odd);
+  for (int begin = 0; begin < p.channels; begin += room) {
+    const int end = min(begin + room, p.channels);
+    for (int i = begin + threadIdx.x; i < end; i += kAttentionThreads) {
+      const int head = i / width;
+      const float scale = p.rescale[head] / nk[i];
+      float* row = parts + (i - begin) * odd;
+      float largest = -INFINITY;
+      MSTPP_UNROLL_8
+      for (int j = 0; j < width; ++j) {
+        const float value = logits[i * width + j] * scale / nq[head * width + j];
+        row[j] = value;
+        largest = fmaxf(largest, value);
+      }
+      float sum = 0.0f;
+      MSTPP_UNROLL_8
+      for (int j = 0; j < width; ++j) {
+        const float value = expf(row[j] - largest);
+        row[j] = value;
+        sum += value;
+      }
+      for (int j = 0; j < width; ++j) row[j] /= sum;
+    }
+    __syncthreads();
+    for (int e = threadIdx.x; e < 2 * p.channels; e += kAttentionThreads) {
+      const int column = e >> 1, half = 4 * (e & 1), head = column / width;
+      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+      auto* result = reinterpret_cast<float4*>(a + column * kAttentionRows + half);
+      if (begin > 0) sum = *result;
+      const int last = min(end, (head + 1) * width);
+      MSTPP_UNROLL_8
+      for (int i = max(begin, head * width); i < last; ++i) {
+        const float y = parts[(i - begin) * odd + column - head * width];
+        const float4 x = *reinterpret_cast<const float4*>(proj + i * kAttentionRows + half);
+        sum.x = fmaf(x.x, y, sum.x);
+        sum.y = fmaf(x.y, y, sum.y);
+        sum.z = fmaf(x.z, y, sum.z);
+        sum.w = fmaf(x.w, y, sum.w);
+      }
+      *result = sum;
+    }
+    __syncthreads();
+  }
+  EightRows<true>(a, p.wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
+    if (i < rows) put(first + i, j, value);
+  });
 }
 
 }  // namespace mstpp::cuda

@@ -4,10 +4,10 @@
 //   x1  = x + d + X M' + b_proj                      the attention's output; d from position.cuh
 //   out = x1 + W2 GELU(dw3(GELU(W1' LN(x1) + b1)))   LN without gain, offset and mean: see Pack
 //
-// Work: a block of kWarps warps walks down a strip of 8 P columns, two rows at a time; the strip's
-// first and last column feed the 3 x 3 only. A warp owns 32 hidden channels: their part of W1 and
-// W2 stays in its registers, and so do the hidden rows, from the first product through the
-// depthwise convolution to the second. Only the ends of the chain are shared, through shared
+// Work: a block of kWarps warps walks down a strip of 8 P columns, two rows at a time; where strips
+// meet, their first and last column feed the 3 x 3 only. A warp owns 32 hidden channels: their part
+// of W1 and W2 stays in its registers, and so do the hidden rows, from the first product through
+// the depthwise convolution to the second. Only the ends of the chain are shared, through shared
 // memory: LN(x1) comes in, and each warp's part of W2's sums goes out to the warp that finishes
 // that slice of the outputs. A slice is one Vec a lane: pixel i of the lane's P, channels 32q..; it
 // is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
@@ -83,13 +83,15 @@ class FeedForward {
     row_begin_ = segment * p.rows;
     row_end_ = min(row_begin_ + p.rows, p.height);
     const int local = P * (lane_ >> 2) + pixel_;
-    column_ = strip * Shape::kUseful - 1 + local;
+    column_ = strip * Shape::kUseful + local;
+    ends_ = {strip == 0, strip == p.strips - 1};
     in_columns_ = static_cast<unsigned>(column_) < static_cast<unsigned>(p.width);
-    stores_ = in_columns_ && local >= 1 && local < 8 * P - 1;
+    stores_ = in_columns_ && (local > 0 || ends_.first) && (local < 8 * P - 1 || ends_.last);
     image_offset_ = static_cast<size_t>(image_) * p.height * p.width * C;
   }
 
   MSTPP_DEVICE void Run() {
+    WaitForKernelsBefore();
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
                          static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
     CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);
@@ -282,7 +284,8 @@ class FeedForward {
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) Gelu(hidden[i]);
     V above[P];
-    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes, lane_, above);
+    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes, lane_, ends_,
+                  above);
     if (warming) return;
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) Gelu(above[i]);
@@ -380,6 +383,7 @@ class FeedForward {
   const FeedForwardParams& p_;
   unsigned char* shared_;
   int lane_, warp_, pixel_, group_, image_, row_begin_, row_end_, column_;
+  StripEnds ends_;
   bool in_columns_, stores_;
   size_t image_offset_;
 };

@@ -7,7 +7,8 @@
 // Gram16 (FP16): both operands of the product are X transposed, eight channels by eight pixels at a
 // time. A warp's load has pixels in rows; movmatrix turns it. S is symmetric: of the 8-column tiles
 // in each 16-row band only those from the diagonal on are computed. Up to 64 channels every warp
-// sums the whole S over pixels of its own; with 128, four warps share the pixels and the bands.
+// sums the whole S over pixels of its own; with 128, four warps share the pixels and the bands. The
+// sums are left tile by tile as the lanes hold them; Gram16Reduce puts them in their places.
 //
 // GramSum (any storage): plain FP32 sums, one entry of S for one share of the pixels a thread.
 #pragma once
@@ -24,12 +25,21 @@ struct GramParams {
 
 template <int C>
 struct Gram16Shape {
-  static constexpr int kWarps = C <= 64 ? 8 : 4;
+  static constexpr int kWarps = C == 32 ? 16 : 8;
   static constexpr int kSharers = C <= 64 ? 1 : 4;  // warps that share the same pixels
-  static constexpr int kBands = C / 16 / kSharers;  // of a warp
-  static constexpr int kTiles = C <= 64 ? (C == 32 ? 6 : 20) : 18;  // of a warp
-  static constexpr int kSharedBytes = C <= 64 ? kWarps / 2 * kTiles * 512 : 16;
+  static constexpr int kTeams = kWarps / kSharers;
+  static constexpr int kBands = C / 16 / kSharers;                // of a warp
+  static constexpr int kTiles = C == 32 ? 6 : C == 64 ? 20 : 18;  // of a warp
+  static constexpr int kAllTiles = kTiles * kSharers;
+  static constexpr int kSharedBytes = kTeams / 2 * kAllTiles * 512;
 };
+
+// The bands of a warp: all, or its own and that from the other end, which is as short as this is
+// long.
+template <int C>
+MSTPP_DEVICE constexpr int GramBand(int sharer, int i) {
+  return Gram16Shape<C>::kSharers == 1 ? i : i == 0 ? sharer : C / 16 - 1 - sharer;
+}
 
 template <int C>
 class Gram16 {
@@ -45,7 +55,7 @@ class Gram16 {
     if constexpr (Shape::kSharers == 1) {
       RunAs<0>();
     } else {
-      switch (warp_) {
+      switch (warp_ % Shape::kSharers) {
         case 0:
           return RunAs<0>();
         case 1:
@@ -59,16 +69,31 @@ class Gram16 {
   }
 
  private:
-  // The bands of a warp: all, or its own and that from the other end, which is as short as this is
-  // long.
-  MSTPP_DEVICE static constexpr int BandOf(int sharer, int i) {
-    return Shape::kSharers == 1 ? i : i == 0 ? sharer : C / 16 - 1 - sharer;
+  struct Pixels {
+    HalfVec vec[C / 32][2];  // [32 channels][eight pixels]
+  };
+
+  // Sixteen pixels; zeros behind the last.
+  MSTPP_DEVICE Pixels Load(const unsigned char* x, int step, int end) const {
+    Pixels pixels;
+    MSTPP_UNROLL
+    for (int k = 0; k < C / 32; ++k) {
+      MSTPP_UNROLL
+      for (int side = 0; side < 2; ++side) {
+        const int pixel = step * 16 + side * 8 + (lane_ >> 2);
+        pixels.vec[k][side] = Zero<HalfPair>();
+        if (step < end && pixel < p_.pixels) {
+          pixels.vec[k][side] = LoadVec<HalfVec>(x + (static_cast<size_t>(pixel) * C + 32 * k) * 2);
+        }
+      }
+    }
+    return pixels;
   }
 
   template <int kSharer>
   MSTPP_DEVICE void RunAs() {
     const int image = blockIdx.x / p_.blocks, block = blockIdx.x % p_.blocks;
-    // Sixteen pixels a step; the steps of the block's contiguous share go to the warps in turn.
+    // The steps of sixteen pixels of the block's contiguous share go to the teams in turn.
     const int steps = (p_.pixels + 15) / 16;
     const int share = (steps + p_.blocks - 1) / p_.blocks;
     const int begin = block * share, end = min(begin + share, steps);
@@ -78,58 +103,62 @@ class Gram16 {
     MSTPP_UNROLL
     for (int i = 0; i < Shape::kTiles; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0.f;
 
+    int step = begin + warp_ / Shape::kSharers;
+    Pixels next = Load(x, step, end);
     MSTPP_NO_UNROLL
-    for (int step = begin + warp_ / Shape::kSharers; step < end;
-         step += Shape::kWarps / Shape::kSharers) {
+    for (; step < end; step += Shape::kTeams) {
+      const Pixels pixels = next;
+      next = Load(x, step + Shape::kTeams, end);
       uint32_t turned[kBlocks8][2];  // [8 channels][8 pixels]
       MSTPP_UNROLL
-      for (int k = 0; k < C / 32; ++k) {
+      for (int i = 0; i < kBlocks8; ++i) {
         MSTPP_UNROLL
         for (int side = 0; side < 2; ++side) {
-          const int pixel = step * 16 + side * 8 + (lane_ >> 2);
-          HalfVec vec = Zero<HalfPair>();
-          if (pixel < p_.pixels) {
-            vec = LoadVec<HalfVec>(x + (static_cast<size_t>(pixel) * C + 32 * k) * 2);
-          }
-          MSTPP_UNROLL
-          for (int j = 0; j < 4; ++j) turned[4 * k + j][side] = TransposeHalf(vec.pair[j].bits);
+          turned[i][side] = TransposeHalf(pixels.vec[i / 4][side].pair[i % 4].bits);
         }
       }
       int tile = 0;
       MSTPP_UNROLL
       for (int i = 0; i < Shape::kBands; ++i) {
-        const auto& top = turned[2 * BandOf(kSharer, i)];
-        const auto& bottom = turned[2 * BandOf(kSharer, i) + 1];
+        const auto& top = turned[2 * GramBand<C>(kSharer, i)];
+        const auto& bottom = turned[2 * GramBand<C>(kSharer, i) + 1];
         MSTPP_UNROLL
-        for (int n = 2 * BandOf(kSharer, i); n < kBlocks8; ++n, ++tile) {
+        for (int n = 2 * GramBand<C>(kSharer, i); n < kBlocks8; ++n, ++tile) {
           float(&d)[4] = sum[tile];
           MmaHalf(d, top[0], bottom[0], top[1], bottom[1], turned[n][0], turned[n][1], d[0], d[1],
                   d[2], d[3]);
         }
       }
     }
-    if constexpr (Shape::kSharers == 1) Combine(sum);
-    if (Shape::kSharers == 1 && warp_ != 0) return;
-    Write<kSharer>(sum, p_.partials + (static_cast<size_t>(image) * p_.blocks + block) * C * C);
+    Combine(sum, kSharer * Shape::kTiles);
+    if (warp_ >= Shape::kSharers) return;
+    auto* out = reinterpret_cast<float4*>(
+        p_.partials + (static_cast<size_t>(image) * p_.blocks + block) * Shape::kAllTiles * 128);
+    MSTPP_UNROLL
+    for (int i = 0; i < Shape::kTiles; ++i) {
+      out[(kSharer * Shape::kTiles + i) * 32 + lane_] =
+          make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    }
   }
 
-  // Adds the warps' sums, halving their number step by step.
-  MSTPP_DEVICE void Combine(float (&sum)[Shape::kTiles][4]) const {
+  // Adds the teams' sums, halving their number step by step.
+  MSTPP_DEVICE void Combine(float (&sum)[Shape::kTiles][4], int first_tile) const {
     auto* shared = reinterpret_cast<float4*>(SharedMemory());
+    const int team = warp_ / Shape::kSharers;
     MSTPP_UNROLL
-    for (int half = Shape::kWarps / 2; half >= 1; half /= 2) {
-      if (warp_ >= half && warp_ < 2 * half) {
+    for (int half = Shape::kTeams / 2; half >= 1; half /= 2) {
+      if (team >= half && team < 2 * half) {
         MSTPP_UNROLL
         for (int i = 0; i < Shape::kTiles; ++i) {
-          shared[((warp_ - half) * Shape::kTiles + i) * 32 + lane_] =
+          shared[((team - half) * Shape::kAllTiles + first_tile + i) * 32 + lane_] =
               make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
         }
       }
       __syncthreads();
-      if (warp_ < half) {
+      if (team < half) {
         MSTPP_UNROLL
         for (int i = 0; i < Shape::kTiles; ++i) {
-          const float4 other = shared[(warp_ * Shape::kTiles + i) * 32 + lane_];
+          const float4 other = shared[(team * Shape::kAllTiles + first_tile + i) * 32 + lane_];
           sum[i][0] += other.x;
           sum[i][1] += other.y;
           sum[i][2] += other.z;
@@ -137,30 +166,6 @@ class Gram16 {
         }
       }
       __syncthreads();
-    }
-  }
-
-  // Channel `index` of block 4 k + j of eight: see TransposeHalf's rows above.
-  MSTPP_DEVICE static int Channel(int block, int index) {
-    return block / 4 * 32 + 8 * (index >> 1) + 2 * (block % 4) + (index & 1);
-  }
-
-  template <int kSharer>
-  MSTPP_DEVICE void Write(const float (&sum)[Shape::kTiles][4], float* out) const {
-    const int g = lane_ >> 2, t = lane_ & 3;
-    int tile = 0;
-    MSTPP_UNROLL
-    for (int i = 0; i < Shape::kBands; ++i) {
-      const int band = BandOf(kSharer, i);
-      MSTPP_UNROLL
-      for (int n = 2 * band; n < kBlocks8; ++n, ++tile) {
-        MSTPP_UNROLL
-        for (int c = 0; c < 4; ++c) {
-          const int row = Channel(2 * band + (c >> 1), g), column = Channel(n, 2 * t + (c & 1));
-          out[row * C + column] = sum[tile][c];
-          if (n >= 2 * band + 2) out[column * C + row] = sum[tile][c];
-        }
-      }
     }
   }
 
@@ -174,23 +179,68 @@ struct GramReduceParams {
   int blocks, size, images;
 };
 
-// 32 entries a block of 8 warps, each of which adds every eighth part.
-MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
+// Adds this warp's share, every eighth, of `count` parts that lie `stride` floats apart; then the
+// warps' sums. The result is warp 0's. Needs 8 warps and 256 of T in shared memory.
+template <class T, class AddTo>
+MSTPP_DEVICE T SumParts(const T* parts, int count, size_t stride, T sum, AddTo add) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int groups = p.size / 32;
-  const int image = blockIdx.x / groups, entry = blockIdx.x % groups * 32 + lane;
-  const float* from = p.partials + static_cast<size_t>(image) * p.blocks * p.size + entry;
-  float sum = 0.0f;
-#ifndef MSTPP_EMULATE_CUDA
-#pragma unroll 8
-#endif
-  for (int i = warp; i < p.blocks; i += 8) sum += from[static_cast<size_t>(i) * p.size];
-  auto* shared = reinterpret_cast<float*>(SharedMemory());
+  MSTPP_UNROLL_8
+  for (int i = warp; i < count; i += 8) add(sum, parts[i * stride]);
+  auto* shared = reinterpret_cast<T*>(SharedMemory());
   shared[threadIdx.x] = sum;
   __syncthreads();
-  if (warp != 0) return;
-  for (int i = 1; i < 8; ++i) sum += shared[i * 32 + lane];
-  p.sum[static_cast<size_t>(image) * p.size + entry] = sum;
+  if (warp == 0) {
+    for (int i = 1; i < 8; ++i) add(sum, shared[i * 32 + lane]);
+  }
+  return sum;
+}
+
+// 32 entries a block of 8 warps.
+MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
+  const int groups = p.size / 32;
+  const int image = blockIdx.x / groups, entry = blockIdx.x % groups * 32 + (threadIdx.x & 31);
+  const float sum = SumParts(p.partials + static_cast<size_t>(image) * p.blocks * p.size + entry,
+                             p.blocks, p.size, 0.0f, [](float& a, float b) { a += b; });
+  if (threadIdx.x < 32) p.sum[static_cast<size_t>(image) * p.size + entry] = sum;
+}
+
+// Of Gram16's parts: one tile a block of 8 warps. `size` is C x C.
+template <int C>
+MSTPP_DEVICE void Gram16ReduceBody(const GramReduceParams& p) {
+  using Shape = Gram16Shape<C>;
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const int image = blockIdx.x / Shape::kAllTiles, index = blockIdx.x % Shape::kAllTiles;
+  const float4 sum =
+      SumParts(reinterpret_cast<const float4*>(p.partials) +
+                   (static_cast<size_t>(image) * p.blocks * Shape::kAllTiles + index) * 32 + lane,
+               p.blocks, Shape::kAllTiles * 32, make_float4(0.f, 0.f, 0.f, 0.f),
+               [](float4& a, const float4& b) {
+                 a.x += b.x;
+                 a.y += b.y;
+                 a.z += b.z;
+                 a.w += b.w;
+               });
+  if (threadIdx.x >= 32) return;
+  // The tile's band and column block of eight.
+  const int sharer = index / Shape::kTiles;
+  int band = GramBand<C>(sharer, 0), column8 = 2 * band + index % Shape::kTiles;
+  for (int i = 0; column8 >= C / 8; ++i) {
+    column8 -= C / 8;
+    band = GramBand<C>(sharer, i + 1);
+    column8 += 2 * band;
+  }
+  // Channel `entry` of block 4 k + j of eight: a lane's Vec holds its channels four by four.
+  const auto channel = [](int block, int entry) {
+    return block / 4 * 32 + 8 * (entry >> 1) + 2 * (block % 4) + (entry & 1);
+  };
+  float* out = p.sum + static_cast<size_t>(image) * C * C;
+  const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+  MSTPP_UNROLL
+  for (int c = 0; c < 4; ++c) {
+    const int row = channel(2 * band + (c >> 1), g), column = channel(column8, 2 * t + (c & 1));
+    out[row * C + column] = values[c];
+    if (column8 >= 2 * band + 2) out[column * C + row] = values[c];
+  }
 }
 
 }  // namespace mstpp::cuda

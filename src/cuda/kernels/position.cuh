@@ -7,7 +7,8 @@
 // feed-forward kernel adds x, d and X M'.
 //
 // Work: a warp takes a strip of 8 P columns, 32 channels of V and `rows` rows, and needs no other
-// warp. Two columns on either side of the strip and two rows above and below feed the 3 x 3s only.
+// warp. Two columns on either side of a strip, where it meets another, and two rows above and below
+// feed the 3 x 3s only.
 // Rows of X stream into a private queue in shared memory; every lane copies just what it will read
 // itself, so there is no barrier. All else stays in registers.
 #pragma once
@@ -70,7 +71,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
 
   const int row_begin = segment * p.rows;
   const int row_end = min(row_begin + p.rows, p.height);
-  const int column = strip * Shape::kUseful - 2 + P * g;  // of this lane's first pixel
+  const int column = strip * Shape::kUseful + P * g;  // of this lane's first pixel
   const size_t image_offset = static_cast<size_t>(image) * p.height * p.width * C;
   const char* x = static_cast<const char*>(p.x) + image_offset * kElement;
 
@@ -81,8 +82,8 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) {
         const int cx = column + i;
-        const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.height) &&
-                            static_cast<unsigned>(cx) < static_cast<unsigned>(p.width);
+        const bool inside =
+            static_cast<unsigned>(y) < static_cast<unsigned>(p.height) && cx < p.width;
         const size_t offset =
             inside ? (static_cast<size_t>(y) * p.width + cx) * C + 32 * k + 8 * t : 0;
         MSTPP_UNROLL
@@ -105,6 +106,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     }
   }
 
+  WaitForKernelsBefore();
   Dw first, second;
   MSTPP_UNROLL
   for (int i = 0; i < P; ++i) {
@@ -114,8 +116,8 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   fetch(row_begin - 1);
   fetch(row_begin);
   // dw1's rows outside the image are sums of inside pixels, but dw2 must see zeros there.
-  const bool left_edge = column<0, right_edge = column + P> p.width;
-  const bool edge = strip == 0 || (strip + 1) * Shape::kUseful + 2 > p.width;
+  const StripEnds ends = {strip == 0, strip == p.strips - 1};
+  const bool passes_edge = ends.last && column + P > p.width;
 
   MSTPP_NO_UNROLL
   for (int y = row_begin - 2; y < row_end + 2; ++y) {
@@ -143,14 +145,14 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
       }
     }
     V hidden[P];
-    first.Add(value, weights1, lane, hidden);  // row y - 1
+    first.Add(value, weights1, lane, ends, hidden);  // row y - 1
     if (static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height)) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) Gelu(hidden[i]);
-      if (edge && (left_edge || right_edge)) {
+      if (passes_edge) {
         MSTPP_UNROLL
         for (int i = 0; i < P; ++i) {
-          if (static_cast<unsigned>(column + i) >= static_cast<unsigned>(p.width)) {
+          if (column + i >= p.width) {
             hidden[i] = Zero<Pair>();
           }
         }
@@ -160,7 +162,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
       for (int i = 0; i < P; ++i) hidden[i] = Zero<Pair>();
     }
     V result[P];
-    second.Add(hidden, weights2, lane, result);  // row y - 2
+    second.Add(hidden, weights2, lane, ends, result);  // row y - 2
     if (y - 2 < row_begin) continue;
     char* out =
         static_cast<char*>(p.d) +
@@ -169,7 +171,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) {
       const int local = P * g + i;
-      if (local >= 2 && local < 8 * P - 2 && column + i < p.width) {
+      if ((local >= 2 || ends.first) && (local < 8 * P - 2 || ends.last) && column + i < p.width) {
         StoreVec(out + static_cast<ptrdiff_t>(i) * C * kElement, Policy::PackStored(result[i]));
       }
     }

@@ -15,6 +15,8 @@
 #define MSTPP_DEVICE __device__ __forceinline__
 #define MSTPP_HOST_DEVICE __host__ __device__
 #define MSTPP_UNROLL _Pragma("unroll")
+#define MSTPP_UNROLL_4 _Pragma("unroll 4")
+#define MSTPP_UNROLL_8 _Pragma("unroll 8")
 #define MSTPP_NO_UNROLL _Pragma("unroll 1")
 
 namespace mstpp::cuda {
@@ -81,6 +83,13 @@ MSTPP_DEVICE uint32_t RoundToTf32(float value) {
   return bits;
 }
 
+// tanh of two halves, within 2^-11 of the value.
+MSTPP_DEVICE uint32_t HalfTanh(uint32_t a) {
+  uint32_t result;
+  asm("tanh.approx.f16x2 %0, %1;" : "=r"(result) : "r"(a));
+  return result;
+}
+
 // The transpose of an 8 x 8 matrix of halves spread over a warp, a row every four lanes.
 MSTPP_DEVICE uint32_t TransposeHalf(uint32_t a) {
   uint32_t result;
@@ -110,6 +119,20 @@ MSTPP_DEVICE void CopyCommit() { asm volatile("cp.async.commit_group;" ::: "memo
 template <int kPending>
 MSTPP_DEVICE void CopyWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// Lets the next kernel of the stream start its blocks as this one's end, and waits, in the next,
+// until all that the kernels before have written can be read (programmatic dependent launch; from
+// sm_90 on, elsewhere kernels run one after the other anyway).
+MSTPP_DEVICE void LetNextKernelStart() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+MSTPP_DEVICE void WaitForKernelsBefore() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
 }
 
 // To a unit or two in the last place.
