@@ -263,6 +263,10 @@ inline uint32_t TransposeHalf(uint32_t a) {
   return element(column, row) | element(column + 1, row) << 16;
 }
 
+template <class T>
+T* Global(T* pointer) {
+  return pointer;
+}
 inline void CopyAsync(void* shared, const void* source, bool inside) {
   if (inside) {
     std::memcpy(shared, source, 16);

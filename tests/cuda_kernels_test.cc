@@ -13,6 +13,7 @@
 #include "cuda/kernels/downsample.cuh"
 #include "cuda/kernels/feed_forward.cuh"
 #include "cuda/kernels/gram.cuh"
+#include "cuda/kernels/image_conv.cuh"
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
 #include "cuda/pack.h"
@@ -326,98 +327,117 @@ TYPED_TEST(KernelsTest, FeedForward) {
 }
 
 // Dense convolutions, weights [output][input][tap].
-TYPED_TEST(KernelsTest, Conv3x3) {
-  using Policy = TypeParam;
-  using M = Memory<Policy>;
-  const int height = 8, width = 24, n = 31;
+void TestConv3x3(int height, int width, int rows, bool with_residual) {
+  using M = Memory<Fp16>;
+  const int n = 31;
   Generator generator(3);
   const Image x = M::Draw(generator, height, width, 32, n);
   const Image residual = M::Draw(generator, height, width, 32, n);
   const Doubles w = generator.Draw(n * n * 9, 0.06);
-  for (const bool with_residual : {false, true}) {
-    Image expected(height, width, 32, n);
-    for (int y = 0; y < height; ++y) {
-      for (int q = 0; q < width; ++q) {
-        for (int o = 0; o < n; ++o) {
-          double sum = with_residual ? residual.get(y, q, o) : 0.0;
-          for (int i = 0; i < n; ++i) {
-            for (int tap = 0; tap < 9; ++tap) {
-              sum += w[(o * n + i) * 9 + tap] * x.get(y + tap / 3 - 1, q + tap % 3 - 1, i);
-            }
+  Image expected(height, width, 32, n);
+  for (int y = 0; y < height; ++y) {
+    for (int q = 0; q < width; ++q) {
+      for (int o = 0; o < n; ++o) {
+        double sum = with_residual ? residual.get(y, q, o) : 0.0;
+        for (int i = 0; i < n; ++i) {
+          for (int tap = 0; tap < 9; ++tap) {
+            sum += w[(o * n + i) * 9 + tap] * x.get(y + tap / 3 - 1, q + tap % 3 - 1, i);
           }
-          expected.at(y, q, o) = sum;
         }
+        expected.at(y, q, o) = sum;
       }
     }
-    Packer packer = M::NewPacker();
+  }
+  Packer packer = M::NewPacker();
+  for (int first = 0; first < 32; first += 16) {
     for (int tap = 0; tap < 9; ++tap) {
-      packer.Tiles(32, 32, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
+        o += first;
         if (o == 31 && i == 31) return tap == 4 && !with_residual ? 1.f : 0.f;
         return o < n && i < n ? static_cast<float>(w[(o * n + i) * 9 + tap]) : 0.f;
       });
     }
-    const auto weight = packer.Take(), x_bytes = M::Store(x), r_bytes = M::Store(residual);
-    std::vector<unsigned char> y(x_bytes.size(), 0x7f);
-    ConvParams p{.x = x_bytes.data(),
-                 .residual = with_residual ? r_bytes.data() : nullptr,
-                 .y = y.data(),
-                 .weight = weight.data(),
-                 .io = nullptr,
-                 .channels = n,
-                 .height = height,
-                 .width = width,
-                 .rows = 3,
-                 .strips = 2,
-                 .segments = 3,
-                 .images = 1};
-    Emulator::Instance().Launch(3, 64, ConvShape<Policy>::SharedBytes(2),
-                                [&] { Conv3x3<Policy, false, 2>(p).Run(); });
-    Image got(height, width, 32, n);
-    M::Load(y, got);
-    ExpectNear<Policy>(got, expected);
+  }
+  const auto weight = packer.Take(), x_bytes = M::Store(x), r_bytes = M::Store(residual);
+  std::vector<unsigned char> y(x_bytes.size(), 0x7f);
+  using Shape = ConvShape;
+  ConvParams p{.x = x_bytes.data(),
+               .residual = with_residual ? r_bytes.data() : nullptr,
+               .y = y.data(),
+               .weight = weight.data(),
+               .io = nullptr,
+               .channels = n,
+               .height = height,
+               .width = width,
+               .rows = rows,
+               .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
+               .segments = (height + rows - 1) / rows,
+               .images = 1};
+  const int blocks = p.strips * p.segments;
+  Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                              [&] { Conv3x3<false>(p).Run(); });
+  Image got(height, width, 32, n);
+  M::Load(y, got);
+  ExpectNear<Fp16>(got, expected);
 
-    // The same into a cube: cropped, channels first.
-    std::vector<float> cube(static_cast<size_t>(n) * 7 * 21, NAN);
-    NetworkIo io = {};
-    io.cube = cube.data();
-    io.cube_height = 7;
-    io.cube_width = 21;
-    const int64_t strides[4] = {0, 7 * 21, 21, 1};
-    std::copy_n(strides, 4, io.cube_stride);
-    p.io = &io;
-    Emulator::Instance().Launch(3, 64, ConvShape<Policy>::SharedBytes(2),
-                                [&] { Conv3x3<Policy, true, 2>(p).Run(); });
-    for (int o = 0; o < n; ++o) {
-      for (int r = 0; r < 7; ++r) {
-        for (int q = 0; q < 21; ++q) {
-          ASSERT_NEAR(cube[(o * 7 + r) * 21 + q], expected.get(r, q, o), 0.1);
+  // The same into a cube, cropped: channels first, with rows of odd and of even length, and last.
+  const int h = height - 1;
+  for (const int q_count : {width - 3, width / 4 * 4 - 2}) {
+    for (const bool channels_last : {false, true}) {
+      std::vector<float> cube(static_cast<size_t>(n) * h * q_count + 1, NAN);
+      NetworkIo io = {};
+      io.cube = cube.data();
+      io.cube_height = h;
+      io.cube_width = q_count;
+      const int64_t strides[4] = {0, channels_last ? 1 : static_cast<int64_t>(h) * q_count,
+                                  channels_last ? q_count * n : q_count, channels_last ? n : 1};
+      std::copy_n(strides, 4, io.cube_stride);
+      p.io = &io;
+      Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                                  [&] { Conv3x3<true>(p).Run(); });
+      for (int o = 0; o < n; ++o) {
+        for (int r = 0; r < h; ++r) {
+          for (int q = 0; q < q_count; ++q) {
+            ASSERT_NEAR(cube[o * strides[1] + r * strides[2] + q * strides[3]],
+                        expected.get(r, q, o), 2e-3)
+                << o << " " << r << " " << q;
+          }
         }
       }
+      ASSERT_TRUE(std::isnan(cube.back()));
     }
   }
 }
 
-TYPED_TEST(KernelsTest, ImageConv) {
-  using Policy = TypeParam;
-  using M = Memory<Policy>;
-  const int h = 5, w = 13, height = 8, width = 16, n = 31;
+TEST(KernelsTest, Conv3x3) {
+  TestConv3x3(8, 24, 3, false);
+  TestConv3x3(8, 72, 8, true);
+  TestConv3x3(4, 40, 1, true);
+  TestConv3x3(4, 32, 2, false);
+}
+
+void TestImageConv(bool reflect, bool channels_last) {
+  using M = Memory<Fp16>;
+  const int h = 13, w = 69, height = 16, width = 72, n = 31;
   Generator generator(4);
   std::vector<float> picture(3 * h * w);
   for (float& v : picture) v = static_cast<float>(generator.Draw(1.0));
   const Doubles weights = generator.Draw(n * 27, 0.2);
   NetworkIo io = {};
   io.image = picture.data();
-  const int64_t strides[4] = {0, h * w, w, 1};
+  const int64_t strides[4] = {0, channels_last ? 1 : h * w, channels_last ? 3 * w : w,
+                              channels_last ? 3 : 1};
   std::copy_n(strides, 4, io.image_stride);
   io.height = h;
   io.width = w;
-  io.reflect = 1;
+  io.reflect = reflect;
   Image padded(height, width, 3, 3);
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
+      if (!reflect && (y >= h || x >= w)) continue;
+      const int from_y = y < h ? y : 2 * h - 2 - y, from_x = x < w ? x : 2 * w - 2 - x;
       for (int c = 0; c < 3; ++c) {
-        padded.at(y, x, c) =
-            picture[(c * h + (y < h ? y : 2 * h - 2 - y)) * w + (x < w ? x : 2 * w - 2 - x)];
+        padded.at(y, x, c) = picture[c * strides[1] + from_y * strides[2] + from_x * strides[3]];
       }
     }
   }
@@ -433,17 +453,35 @@ TYPED_TEST(KernelsTest, ImageConv) {
     }
   }
   Packer packer = M::NewPacker();
-  packer.Tiles(32, 32, [&](int o, int i) {
-    if (i == 27) return o == 31 ? 1.f : 0.f;
-    return o < n && i < 27 ? static_cast<float>(weights[o * 27 + i]) : 0.f;
+  packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
+    const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
+    if (channel == 3) return o == 31 && dy == 1 && dx == 1 ? 1.f : 0.f;
+    return o < n && dx < 3 ? static_cast<float>(weights[o * 27 + (dy * 3 + dx) * 3 + channel])
+                           : 0.f;
   });
   const auto weight = packer.Take();
   std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
-  ImageConvParams p{&io, y.data(), weight.data(), 3, height, width, 3, 1, 3, 1};
-  Emulator::Instance().Launch(2, 64, 16, [&] { ImageConvBody<Policy, 2>(p); });
+  using Shape = ImageConvShape;
+  ImageConvParams p{.io = &io,
+                    .y = y.data(),
+                    .weight = weight.data(),
+                    .in_channels = 3,
+                    .height = height,
+                    .width = width,
+                    .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
+                    .segments = (height + Shape::kRows - 1) / Shape::kRows,
+                    .images = 1};
+  Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
+                              [&] { ImageConvBody(p); });
   Image got(height, width, 32, n);
   M::Load(y, got);
-  ExpectNear<Policy>(got, expected);
+  ExpectNear<Fp16>(got, expected);
+}
+
+TEST(KernelsTest, ImageConv) {
+  for (const bool reflect : {false, true}) {
+    for (const bool channels_last : {false, true}) TestImageConv(reflect, channels_last);
+  }
 }
 
 template <class Policy, int C, int kTiles>

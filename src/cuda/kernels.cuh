@@ -7,6 +7,7 @@
 #include "cuda/kernels/downsample.cuh"
 #include "cuda/kernels/feed_forward.cuh"
 #include "cuda/kernels/gram.cuh"
+#include "cuda/kernels/image_conv.cuh"
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
 #include "cuda/launch.cuh"

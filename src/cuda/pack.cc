@@ -47,6 +47,33 @@ void Packer::ThinTiles(int first, int tiles, int inputs, const Matrix& weight) {
   }
 }
 
+namespace {
+
+// The channel at `index` of sixteen's place in a product, in the part of the channels that `first`
+// begins: a lane's four are 2t, 2t + 1, 2t + 8 and 2t + 9.
+int ChannelAt(Packer::Order order, int first, int index) {
+  const int t = index % 8 / 2, of_lane = 2 * (index / 8) + index % 2;
+  if (order == Packer::Order::kQuads) return first + 4 * t + of_lane;
+  return first / 32 * 32 + 8 * t + first % 32 / 4 + of_lane;
+}
+
+}  // namespace
+
+void Packer::Rows(int outputs, Order output_order, int inputs, Order input_order,
+                  const Matrix& weight) {
+  for (int o = 0; o < outputs; o += 16) {
+    for (int i = 0; i < inputs; i += 16) {
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int element = 0; element < 8; ++element) {
+          const int row = lane / 4 + element / 2 % 2 * 8;
+          const int column = lane % 4 * 2 + element / 4 * 8 + element % 2;
+          Put(weight(ChannelAt(output_order, o, row), ChannelAt(input_order, i, column)));
+        }
+      }
+    }
+  }
+}
+
 void Packer::Depthwise(int channels, const std::function<float(int channel, int tap)>& weight) {
   for (int group = 0; group < channels; group += 32) {
     for (int tap = 0; tap < 9; ++tap) {

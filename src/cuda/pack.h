@@ -26,6 +26,13 @@ class Packer {
   // outputs first + 2 tiles (n / 2) + 2 j + n % 2.
   void ThinTiles(int first, int tiles, int inputs, const Matrix& weight);
 
+  // How sixteen channels lie in a warp whose lane (g, t) has four of pixel g: those from 4t on, or
+  // half the Vec from 8t on.
+  enum class Order { kQuads, kVecs };
+
+  // WeightRows [outputs / 16][inputs / 16] (kernels/weight_rows.cuh).
+  void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);
+
   // [channels / 32][9 taps][4 t] Vecs.
   void Depthwise(int channels, const std::function<float(int channel, int tap)>& weight);
 

@@ -100,18 +100,21 @@ Buffers TensorCoreNetwork::PackConv(const Node& node, const StateDict& tensors) 
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer = NewPacker();
   if (node.input == graph_.input) {
-    const int inputs = 9 * w.inputs();
-    packer.Tiles(32, 32, [&](int o, int i) {
-      if (i == inputs) return o == 31 ? 1.0f : 0.0f;
-      return i < inputs ? w.at(o, i % w.inputs(), i / w.inputs()) : 0.0f;
+    packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
+      const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
+      if (channel == 3) return o == 31 && dy == 1 && dx == 1 ? 1.0f : 0.0f;
+      return dx < 3 && channel < w.inputs() ? w.at(o, channel, dy * 3 + dx) : 0.0f;
     });
   } else {
-    for (int tap = 0; tap < 9; ++tap) {
-      // The residual brings the 1 of the last channel, else the pixel itself does.
-      const bool keeps_one = tap == 4 && node.extra < 0;
-      packer.Tiles(32, 32, [&](int o, int i) {
-        return o == 31 && i == 31 ? (keeps_one ? 1.0f : 0.0f) : w.at(o, i, tap);
-      });
+    for (int first = 0; first < 32; first += 16) {
+      for (int tap = 0; tap < 9; ++tap) {
+        // The residual brings the 1 of the last channel, else the pixel itself does.
+        const bool keeps_one = tap == 4 && node.extra < 0;
+        packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
+          o += first;
+          return o == 31 && i == 31 ? (keeps_one ? 1.0f : 0.0f) : w.at(o, i, tap);
+        });
+      }
     }
   }
   Buffers buffers;

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense 3 x 3 convolutions at full resolution, 32 to 32 channels, zero padding, no bias:
+// Dense 3 x 3 convolutions at full resolution, 32 to 32 channels, zero padding, no bias (FP16, sums
+// in FP32):
 //
 //   y = conv(x) [+ residual]
 //
-// ImageConv reads the picture itself (any strides, padded by reflection or zeros as it goes);
-// CubeConv writes the cube itself (any strides, cropped).
+// To a feature map or, cropped and with any strides, to the cube.
 //
-// Work: a warp takes a strip of 16 columns and `rows` rows and needs no other warp. Every input row
-// is loaded once and added to the three output rows it touches; the nine taps' weights stay in
-// registers (FP16) or shared memory. ImageConv sums over the 27 neighbours of a pixel at once: a
-// lane gathers eight of them for each of its pixels.
+// Work: a block of two warps takes a strip of 32 columns and `rows` rows; each warp computes
+// sixteen of the output channels, with their weights in registers. The input rows, and the
+// residual's, come through a queue in shared memory. Every row is read once for the three output
+// rows it touches, whose sums are under way together: it finishes that above, goes on with its own
+// and begins that below. The residual is one more product, with the identity.
 #pragma once
 
 #include "cuda/kernels/io.cuh"
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/weight_rows.cuh"
 
 namespace mstpp::cuda {
 
@@ -21,253 +22,235 @@ struct ConvParams {
   const void* x;         // images x height x width x 32
   const void* residual;  // the same, or null
   void* y;               // the same (unless the cube is written)
-  const void* weight;    // tiles [9 taps][4]
-  const NetworkIo* io;   // CubeConv only
+  const void* weight;    // rows [2 halves of the outputs][9 taps][2] (Packer::Rows, kQuads, kVecs)
+  const NetworkIo* io;   // of the cube
   int channels;          // of the network
   int height, width, rows, strips, segments, images;
 };
 
-// A warp's queue of input rows: 18 pixels, even ones first, so that eight lanes' pixels are
-// neighbours.
-template <class Policy>
 struct ConvShape {
-  using V = Vec<typename Policy::Pair>;
-  using Stored = typename Policy::Stored;
-  static constexpr bool kWeightsInRegisters = sizeof(V) == 16;
-  static constexpr int kColumns = 18;
-  static constexpr int kPlane = kColumns * 64;  // a 16-byte word of every Vec of a row
-  static constexpr int kRowBytes = kPlane * kWords<Stored>;
-  static constexpr int kQueue = 4;  // rows, a power of two
-  static constexpr int kWeightBytes = kWeightsInRegisters ? 0 : 36 * kWarpVecBytes<V>;
-  static constexpr int SharedBytes(int warps) { return kWeightBytes + warps * kQueue * kRowBytes; }
+  static constexpr int kThreads = 64;
+  static constexpr int kColumns = 32;
+  static constexpr int kTiles = kColumns / 8;
+  static constexpr int kPixels = kColumns + 2;  // of an input row
+  static constexpr int kQueue = 4;              // rows, a power of two
+  // A row of the queue: the pixels of x, then both halves of the residual's for the row above.
+  static constexpr int kHalfBytes = kColumns * 32;
+  static constexpr int kInputBytes = kPixels * 64;
+  static constexpr int kRowBytes = kInputBytes + 2 * kHalfBytes;
+  static constexpr int kSharedBytes = kQueue * kRowBytes;
 };
 
-template <class Policy, bool kCube, int kWarps>
-class Conv3x3 {
-  using Shape = ConvShape<Policy>;
-  using Pair = typename Policy::Pair;
-  using V = typename Shape::V;
-  using Stored = typename Shape::Stored;
-  static constexpr int kElement = sizeof(Stored) / 8;
-
+// Writes a warp's sums to the cube as they come: of each of two channels, two neighbouring pixels a
+// tile, which four lanes complete to 32 bytes.
+class CubeWriter {
  public:
-  MSTPP_DEVICE explicit Conv3x3(const ConvParams& p)
-      : p_(p), lane_(threadIdx.x & 31), g_(lane_ >> 2), t_(lane_ & 3) {
-    unsigned char* shared = SharedMemory();
-    weights_ = shared;
-    const int warp = threadIdx.x >> 5;
-    queue_ = shared + Shape::kWeightBytes + warp * Shape::kQueue * Shape::kRowBytes;
-    for (int i = threadIdx.x; i < Shape::kWeightBytes / 16; i += kWarps * 32) {
-      reinterpret_cast<uint4*>(shared)[i] = static_cast<const uint4*>(p.weight)[i];
+  CubeWriter() = default;
+  MSTPP_DEVICE CubeWriter(const ConvParams& p, int image, int row, int column, int half, int lane)
+      : io_(p.io), rows_left_(p.io->cube_height - row) {
+    const NetworkIo& io = *p.io;
+    const int g = lane >> 2;
+    column_ = column + 2 * (lane & 3);
+    const int channel = 16 * half + 4 * (g >> 1) + (g & 1);
+    out_ = Global(io.cube) + image * io.cube_stride[0] + channel * io.cube_stride[1] +
+           row * io.cube_stride[2] + column_ * io.cube_stride[3];
+    row_stride_ = io.cube_stride[2];
+    second_ = 2 * io.cube_stride[1];
+    channels_ = (channel < p.channels) + (channel + 2 < p.channels);
+    const int64_t odd = io.cube_stride[0] | io.cube_stride[1] | io.cube_stride[2];
+    if (io.cube_stride[3] != 1 || odd % 2 != 0 || reinterpret_cast<uintptr_t>(io.cube) % 8 != 0 ||
+        column + ConvShape::kColumns > io.cube_width) {
+      channels_ = -channels_;
     }
-    const int item = blockIdx.x * kWarps + warp;
-    strip_ = item % p.strips;
-    row_begin_ = item / p.strips % p.segments * p.rows;
-    row_end_ = min(row_begin_ + p.rows, p.height);
-    image_ = item / p.strips / p.segments;
-    image_offset_ = static_cast<size_t>(image_) * p.height * p.width * 32;
   }
 
-  MSTPP_DEVICE void Run() {
-    if constexpr (!Shape::kWeightsInRegisters) __syncthreads();
-    if (image_ >= p_.images) return;
-    V held[Shape::kWeightsInRegisters ? 36 : 1];
-    if constexpr (Shape::kWeightsInRegisters) {
+  // Row after row.
+  MSTPP_DEVICE void Write(const float (&sum)[ConvShape::kTiles][4]) {
+    if (rows_left_-- > 0) {
       MSTPP_UNROLL
-      for (int i = 0; i < 36; ++i) {
-        held[i] = LoadWarpVec<V>(static_cast<const unsigned char*>(p_.weight), i, lane_);
-      }
-    }
-    const auto weight = [&](int i) {
-      if constexpr (Shape::kWeightsInRegisters) {
-        return held[i];
-      } else {
-        return LoadWarpVec<V>(weights_, i, lane_);
-      }
-    };
-
-    float middle[4][4] = {}, below[4][4] = {};
-    for (int y = row_begin_ - 1; y < row_begin_ + 2; ++y) Fetch(y);
-    MSTPP_NO_UNROLL
-    for (int y = row_begin_ - 1; y <= row_end_; ++y) {
-      __syncwarp();
-      Fetch(y + 3);
-      CopyWait<3>();
-      __syncwarp();
-      V x[4];
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        x[i] = Policy::Unpack(
-            LoadVec<Stored>(Row(y) + ((i & 1) * 9 + g_ + (i >> 1)) * 64 + t_ * 16, Shape::kPlane));
-      }
-      float above[4][4];
-      MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        MSTPP_UNROLL
-        for (int c = 0; c < 4; ++c) {
-          above[j][c] = middle[j][c];
-          middle[j][c] = below[j][c];
-        }
-      }
-      MSTPP_UNROLL
-      for (int dx = 0; dx < 3; ++dx) {
-        const Rows<Pair> rows = MakeRows(x[dx], x[dx + 1]);
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          Policy::template MultiplyWide<false>(above[j], rows, weight((6 + dx) * 4 + j));
-          Policy::template MultiplyWide<false>(middle[j], rows, weight((3 + dx) * 4 + j));
-          if (dx == 0) {
-            Policy::template MultiplyWide<true>(below[j], rows, weight(dx * 4 + j));
-          } else {
-            Policy::template MultiplyWide<false>(below[j], rows, weight(dx * 4 + j));
+      for (int i = 0; i < 2; ++i) {
+        float* out = out_ + i * second_;
+        if (channels_ > i) {
+          MSTPP_UNROLL
+          for (int n = 0; n < ConvShape::kTiles; ++n) {
+            *reinterpret_cast<float2*>(out + n * 8) = make_float2(sum[n][2 * i], sum[n][2 * i + 1]);
+          }
+        } else if (-channels_ > i) {
+          const int64_t stride = io_->cube_stride[3];
+          const int left = io_->cube_width - column_;
+          MSTPP_UNROLL
+          for (int n = 0; n < ConvShape::kTiles; ++n, out += 8 * stride) {
+            if (left > n * 8) out[0] = sum[n][2 * i];
+            if (left > n * 8 + 1) out[stride] = sum[n][2 * i + 1];
           }
         }
       }
-      if (y > row_begin_) Finish(y - 1, above);
     }
+    out_ += row_stride_;
   }
 
  private:
-  MSTPP_DEVICE unsigned char* Row(int y) const {
-    return queue_ + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
+  const NetworkIo* io_;
+  float* out_;
+  int64_t row_stride_, second_;  // to the second channel
+  int rows_left_, column_;
+  int channels_;  // how many of the two to write; negative if not in pairs
+};
+
+template <bool kCube>
+class Conv3x3 {
+  using Shape = ConvShape;
+  static constexpr int kTiles = Shape::kTiles;
+  static constexpr int kPixelBytes = 64;
+
+ public:
+  MSTPP_DEVICE explicit Conv3x3(const ConvParams& p)
+      : p_(p), lane_(threadIdx.x & 31), half_(threadIdx.x >> 5) {
+    const int item = static_cast<int>(blockIdx.x) / p.strips;
+    column_ = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
+    const int thread = threadIdx.x;
+    image_ = item / p.segments;
+    row_begin_ = item % p.segments * p.rows;
+    row_end_ = min(row_begin_ + p.rows, p.height);
+    row_bytes_ = static_cast<int64_t>(p.width) * kPixelBytes;
+    const int64_t start =
+        (static_cast<int64_t>(image_) * p.height + row_begin_) * row_bytes_ + column_ * kPixelBytes;
+    fetch_ = start - row_bytes_ - kPixelBytes + thread * 16;
+    store_ = start + (lane_ >> 2) * kPixelBytes + half_ * 32 + (lane_ & 3) * 8;
+    columns_ = 0;
+    for (int i = 0; i < kTiles; ++i) {
+      if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
+    }
+    for (int i = 0; i < 3; ++i) {
+      const int pixel = (thread >> 2) + i * kRound, column = column_ + pixel;
+      if (pixel < Shape::kPixels && column > 0 && column <= p.width) columns_ |= kInputBit << i;
+      if (pixel < Shape::kColumns && column < p.width) columns_ |= kResidualBit << i;
+    }
   }
 
-  MSTPP_DEVICE void Fetch(int y) {
-    const char* x = static_cast<const char*>(p_.x) + image_offset_ * kElement;
-    unsigned char* row = Row(y);
-    const bool row_inside = static_cast<unsigned>(y) < static_cast<unsigned>(p_.height);
+  MSTPP_DEVICE void Run() {
+    for (int y = row_begin_ - 1; y < row_begin_ + 2; ++y) Fetch(y);
+    if constexpr (kCube) cube_ = CubeWriter(p_, image_, row_begin_, column_, half_, lane_);
     MSTPP_UNROLL
-    for (int first = 0; first < Shape::kColumns * 4; first += 32) {
-      const int i = first + lane_;
-      if (i < Shape::kColumns * 4) {
-        const int pixel = i >> 2, part = i & 3;
-        const int column = strip_ * 16 - 1 + pixel;
-        const bool inside =
-            row_inside && static_cast<unsigned>(column) < static_cast<unsigned>(p_.width);
-        const size_t offset =
-            inside ? (static_cast<size_t>(y) * p_.width + column) * 32 + 8 * part : 0;
-        unsigned char* to = row + ((pixel & 1) * 9 + (pixel >> 1)) * 64 + part * 16;
-        MSTPP_UNROLL
-        for (int w = 0; w < kWords<Stored>; ++w) {
-          CopyAsync(to + w * Shape::kPlane, x + offset * kElement + w * 16, inside);
-        }
+    for (int i = 0; i < 18; ++i) {
+      weight_[i / 2][i % 2] = LoadWeightRows(p_.weight, half_ * 18 + i, lane_);
+    }
+    Step<false, false>(row_begin_ - 1);
+    Step<false, true>(row_begin_);
+    MSTPP_NO_UNROLL
+    for (int y = row_begin_ + 1; y < row_end_; ++y) Step<true, true>(y);
+    Step<true, false>(row_end_);
+  }
+
+ private:
+  // Pixels of a row that the block copies at a time, and the bits of columns_.
+  static constexpr int kRound = Shape::kThreads / 4;
+  static constexpr unsigned kStoreBit = 1, kInputBit = 16, kResidualBit = 256;
+
+  MSTPP_DEVICE static unsigned char* Row(int y) {
+    return SharedMemory() + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
+  }
+
+  // Row y of x, after the row above it; and the residual's row above.
+  MSTPP_DEVICE void Fetch(int y) {
+    if (y <= row_end_) {
+      const int thread = threadIdx.x;
+      const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p_.height);
+      const unsigned bits = inside ? columns_ : 0u;
+      const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
+      unsigned char* to = Row(y) + thread * 16;
+      CopyAsync(to, from, bits & kInputBit);
+      CopyAsync(to + kRound * 64, from + kRound * 64, bits & kInputBit << 1);
+      if (thread < Shape::kPixels * 4 - 2 * Shape::kThreads) {
+        CopyAsync(to + 2 * kRound * 64, from + 2 * kRound * 64, bits & kInputBit << 2);
+      }
+      if (p_.residual != nullptr && y > row_begin_) {
+        from = static_cast<const unsigned char*>(p_.residual) + fetch_ + kPixelBytes - row_bytes_;
+        to = Row(y) + Shape::kInputBytes + (thread >> 1 & 1) * Shape::kHalfBytes +
+             (thread >> 2) * 32 + (thread & 1) * 16;
+        CopyAsync(to, from, columns_ & kResidualBit);
+        CopyAsync(to + kRound * 32, from + kRound * 64, columns_ & kResidualBit << 1);
       }
     }
+    fetch_ += row_bytes_;
     CopyCommit();
   }
 
-  MSTPP_DEVICE void Finish(int y, float (&sum)[4][4]) const {
-    const int column = strip_ * 16 + 2 * g_;
-    const bool in_lo = column < p_.width, in_hi = column + 1 < p_.width;
-    const size_t offset =
-        (image_offset_ + (static_cast<size_t>(y) * p_.width + column) * 32 + 8 * t_) * kElement;
-    if (p_.residual != nullptr) {
-      const char* residual = static_cast<const char*>(p_.residual) + offset;
-      V lo = Zero<Pair>(), hi = Zero<Pair>();
-      if (in_lo) lo = Policy::Unpack(LoadVec<Stored>(residual));
-      if (in_hi) hi = Policy::Unpack(LoadVec<Stored>(residual + 32 * kElement));
-      Policy::AddWide(sum, MakeRows(lo, hi), lane_);
-    }
-    if constexpr (kCube) {
-      WriteCube(y, column, sum);
-    } else {
-      V lo, hi;
-      Narrow(sum, lo, hi);
-      char* out = static_cast<char*>(p_.y) + offset;
-      if (in_lo) StoreVec(out, Policy::PackStored(lo));
-      if (in_hi) StoreVec(out + 32 * kElement, Policy::PackStored(hi));
-    }
-  }
-
-  MSTPP_DEVICE void WriteCube(int y, int column, const float (&sum)[4][4]) const {
-    const NetworkIo& io = *p_.io;
-    if (y >= io.cube_height) return;
-    float* out =
-        io.cube + image_ * io.cube_stride[0] + y * io.cube_stride[2] + column * io.cube_stride[3];
+  // Adds row y to the sums. kAbove: the row above is wanted; it is finished and written. kHere: row
+  // y itself is wanted, and so may be the row below.
+  template <bool kAbove, bool kHere>
+  MSTPP_DEVICE void Step(int y) {
+    constexpr bool kBelow = kHere || !kAbove;
+    CopyWait<2>();
+    __syncthreads();
+    Fetch(y + 3);
+    const unsigned char* row = Row(y) + lane_ * 16;
+    float above[kTiles][4], zero[4] = {};
+    // Two tiles at a time: six sums in turn hide each other's latency.
     MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
+    for (int pair = 0; pair < kTiles; pair += 2) {
       MSTPP_UNROLL
-      for (int c = 0; c < 4; ++c) {
-        const int channel = 8 * t_ + 2 * j + (c & 1), side = c >> 1;
-        if (channel < p_.channels && column + side < io.cube_width) {
-          out[channel * io.cube_stride[1] + side * io.cube_stride[3]] = sum[j][c];
+      for (int dx = 0; dx < 3; ++dx) {
+        HalfVec x[2];
+        MSTPP_UNROLL
+        for (int i = 0; i < 2; ++i) x[i] = LoadVec<HalfVec>(row + (pair + i) * 512 + dx * 64);
+        MSTPP_UNROLL
+        for (int s = 0; s < 2; ++s) {
+          const bool first = dx == 0 && s == 0;
+          MSTPP_UNROLL
+          for (int i = 0; i < 2; ++i) {
+            float(&a)[4] = above[pair + i];
+            float(&h)[4] = here_[pair + i];
+            float(&b)[4] = below_[pair + i];
+            const HalfPair x0 = x[i].pair[2 * s], x1 = x[i].pair[2 * s + 1];
+            if (kAbove) Multiply(a, weight_[6 + dx][s], x0, x1, first ? h : a);
+            if (kHere) Multiply(h, weight_[3 + dx][s], x0, x1, first ? b : h);
+            if (kBelow) Multiply(b, weight_[dx][s], x0, x1, first ? zero : b);
+          }
         }
       }
     }
+    if constexpr (kAbove) {
+      if (p_.residual != nullptr) AddResidual(y, above);
+      if constexpr (kCube) {
+        cube_.Write(above);
+      } else {
+        Store(above);
+      }
+    }
+  }
+
+  MSTPP_DEVICE void AddResidual(int y, float (&sum)[kTiles][4]) const {
+    const WeightRows identity = IdentityRows(lane_);
+    const unsigned char* from = Row(y) + Shape::kInputBytes + half_ * Shape::kHalfBytes + lane_ * 8;
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
+      Multiply(sum[n], identity, HalfPair{x.x}, HalfPair{x.y}, sum[n]);
+    }
+  }
+
+  // Row after row.
+  MSTPP_DEVICE void Store(const float (&sum)[kTiles][4]) {
+    auto* to = static_cast<unsigned char*>(p_.y) + store_;
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      HalfPair first, second;
+      TurnToPixels(sum[n], first, second);
+      if (columns_ & kStoreBit << n) {
+        *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
+      }
+    }
+    store_ += row_bytes_;
   }
 
   const ConvParams& p_;
-  unsigned char *weights_, *queue_;
-  int lane_, g_, t_, strip_, image_, row_begin_, row_end_;
-  size_t image_offset_;
+  CubeWriter cube_;
+  WeightRows weight_[9][2];
+  float here_[kTiles][4], below_[kTiles][4];
+  int lane_, half_, image_, column_, row_begin_, row_end_;
+  int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
+  unsigned columns_;                   // which of the thread's columns are inside
 };
-
-struct ImageConvParams {
-  const NetworkIo* io;
-  void* y;             // images x height x width x 32
-  const void* weight;  // tiles [4]: inputs are (tap, channel), channel fastest, then 1
-  int in_channels;     // 9 in_channels < 32
-  int height, width, rows, strips, segments, images;
-};
-
-template <class Policy, int kWarps>
-MSTPP_DEVICE void ImageConvBody(const ImageConvParams& p) {
-  using Pair = typename Policy::Pair;
-  using V = Vec<Pair>;
-  using Stored = typename Policy::Stored;
-  constexpr int kElement = sizeof(Stored) / 8;
-  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const int item = blockIdx.x * kWarps + (threadIdx.x >> 5);
-  const int strip = item % p.strips;
-  const int row_begin = item / p.strips % p.segments * p.rows;
-  const int row_end = min(row_begin + p.rows, p.height);
-  const int image = item / p.strips / p.segments;
-  if (image >= p.images) return;
-
-  V weight[4];
-  MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    weight[j] = LoadWarpVec<V>(static_cast<const unsigned char*>(p.weight), j, lane);
-  }
-  const NetworkIo io = *p.io;
-  const float* in = io.image + image * io.image_stride[0];
-  const int inputs = 9 * p.in_channels;
-  const int column = strip * 16 + 2 * g;
-
-  MSTPP_NO_UNROLL
-  for (int y = row_begin; y < row_end; ++y) {
-    float value[2][8];
-    MSTPP_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      const int k = 8 * t + i;
-      const int tap = k / p.in_channels, channel = k - tap * p.in_channels;
-      const int dy = tap / 3 - 1, dx = tap % 3 - 1;
-      MSTPP_UNROLL
-      for (int side = 0; side < 2; ++side) {
-        value[side][i] = k == inputs ? 1.0f : 0.0f;
-        if (k < inputs) {
-          value[side][i] =
-              ReadImage(io, in, channel, y + dy, column + side + dx, p.height, p.width);
-        }
-      }
-    }
-    V lo, hi;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      Set(lo.pair[j], value[0][2 * j], value[0][2 * j + 1]);
-      Set(hi.pair[j], value[1][2 * j], value[1][2 * j + 1]);
-    }
-    const Rows<Pair> rows = MakeRows(lo, hi);
-    float sum[4][4];
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) Policy::template MultiplyWide<true>(sum[j], rows, weight[j]);
-    Narrow(sum, lo, hi);
-    char* out = static_cast<char*>(p.y) +
-                ((static_cast<size_t>(image) * p.height + y) * p.width + column) * 32 * kElement +
-                8 * t * kElement;
-    if (column < p.width) StoreVec(out, Policy::PackStored(lo));
-    if (column + 1 < p.width) StoreVec(out + 32 * kElement, Policy::PackStored(hi));
-  }
-}
 
 }  // namespace mstpp::cuda

@@ -6,18 +6,19 @@
 
 namespace mstpp::cuda {
 
+// Where a row or column of the padded picture lies in the picture; -1 if it is zero.
+MSTPP_DEVICE int SourceIndex(int at, int size, int padded_size, bool reflect) {
+  if (static_cast<unsigned>(at) >= static_cast<unsigned>(padded_size)) return -1;
+  if (at < size) return at;
+  return reflect ? 2 * size - 2 - at : -1;
+}
+
 // A pixel of the padded picture, which zeros surround.
 MSTPP_DEVICE float ReadImage(const NetworkIo& io, const float* image, int channel, int y, int x,
                              int padded_height, int padded_width) {
-  if (static_cast<unsigned>(y) >= static_cast<unsigned>(padded_height) ||
-      static_cast<unsigned>(x) >= static_cast<unsigned>(padded_width)) {
-    return 0.0f;
-  }
-  if (y >= io.height || x >= io.width) {
-    if (!io.reflect) return 0.0f;
-    if (y >= io.height) y = 2 * io.height - 2 - y;
-    if (x >= io.width) x = 2 * io.width - 2 - x;
-  }
+  y = SourceIndex(y, io.height, padded_height, io.reflect);
+  x = SourceIndex(x, io.width, padded_width, io.reflect);
+  if (y < 0 || x < 0) return 0.0f;
   return image[channel * io.image_stride[1] + y * io.image_stride[2] + x * io.image_stride[3]];
 }
 

@@ -105,8 +105,15 @@ MSTPP_DEVICE float ShuffleXor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
+// The pointer, which was read from memory, as one to global memory.
+template <class T>
+MSTPP_DEVICE T* Global(T* pointer) {
+  __builtin_assume(__isGlobal(pointer));
+  return pointer;
+}
+
 // 16 bytes from global to shared memory without waiting; zeros where `inside` is false (`source`
-// must be a valid address even then).
+// is not read then).
 MSTPP_DEVICE void CopyAsync(void* shared, const void* source, bool inside) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const int bytes = inside ? 16 : 0;
