@@ -10,6 +10,8 @@ constexpr int kUpWarps = 4;
 template <class Policy, int C, int kTiles, int kBlocks>
 __global__ void __launch_bounds__(DownsampleShape<Policy, C, kTiles>::kWarps * 32, kBlocks)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
+  LetNextKernelStart();
+  WaitForKernelsBefore();
   Downsample<Policy, C, kTiles>(params).Run();
 }
 
@@ -17,7 +19,7 @@ template <class Policy, int C, int kTiles, int kBlocks>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<Policy, C, kTiles>;
   const Kernel<DownsampleParams> kernel{DownsampleKernel<Policy, C, kTiles, kBlocks>,
-                                        Shape::kWarps * 32, Shape::kSharedBytes};
+                                        Shape::kWarps * 32, Shape::kSharedBytes, true};
   kernel.Prepare();
   params.strips = CeilDivide(params.width / 2, 16);
   const int items = params.strips * Shape::kParts * params.images;
@@ -31,6 +33,8 @@ Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
 template <class Policy, int C, int kTiles, int kBlocks>
 __global__ void __launch_bounds__(kUpWarps * 32, kBlocks)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
+  LetNextKernelStart();
+  WaitForKernelsBefore();
   UpsampleFuse<Policy, C, kTiles, kUpWarps>(params).Run();
 }
 
@@ -38,7 +42,7 @@ template <class Policy, int C, int kTiles, int kBlocks>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<Policy, C, kTiles>;
   const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<Policy, C, kTiles, kBlocks>,
-                                          kUpWarps * 32, Shape::SharedBytes(kUpWarps)};
+                                          kUpWarps * 32, Shape::SharedBytes(kUpWarps), true};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, 16);
   const int items = params.strips * Shape::kParts * params.images;
