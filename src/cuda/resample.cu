@@ -19,7 +19,7 @@ template <class Policy, int C, int kTiles, int kBlocks>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<Policy, C, kTiles>;
   const Kernel<DownsampleParams> kernel{DownsampleKernel<Policy, C, kTiles, kBlocks>,
-                                        Shape::kWarps * 32, Shape::kSharedBytes, true};
+                                        Shape::kWarps * 32, Shape::kSharedBytes, 2};
   kernel.Prepare();
   params.strips = CeilDivide(params.width / 2, 16);
   const int items = params.strips * Shape::kParts * params.images;
@@ -42,7 +42,7 @@ template <class Policy, int C, int kTiles, int kBlocks>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<Policy, C, kTiles>;
   const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<Policy, C, kTiles, kBlocks>,
-                                          kUpWarps * 32, Shape::SharedBytes(kUpWarps), true};
+                                          kUpWarps * 32, Shape::SharedBytes(kUpWarps), 2};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, 16);
   const int items = params.strips * Shape::kParts * params.images;

@@ -197,35 +197,51 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     }
   }
 
-  // The softmax, as many rows at a time as there is room for, a thread a row; and its product with
-  // the eight rows of Wproj.
+  // The softmax, as many rows at a time as there is room for, one to eight threads a row; and its
+  // product with the eight rows of Wproj.
   const float* logits =
       p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   const float* nq = logits + p.channels * width;
   const float* nk = nq + p.channels;
   const int odd = width | 1;  // a stride without bank conflicts
   const int room = min(kAttentionThreads, (shape.size - shape.parts) / odd);
+  int team = 8;
+  while (team > 1 && team * p.channels > kAttentionThreads) team /= 2;
+  const int member = threadIdx.x % team;
   for (int begin = 0; begin < p.channels; begin += room) {
     const int end = min(begin + room, p.channels);
-    for (int i = begin + threadIdx.x; i < end; i += kAttentionThreads) {
-      const int head = i / width;
-      const float scale = p.rescale[head] / nk[i];
+    for (int first_row = begin; first_row < end; first_row += kAttentionThreads / team) {
+      const int i = first_row + threadIdx.x / team;
+      const bool valid = i < end;  // all lanes take part in the shuffles
+      const int head = valid ? i / width : 0;
+      const float scale = valid ? p.rescale[head] * Reciprocal(nk[i]) : 0.0f;
       float* row = parts + (i - begin) * odd;
       float largest = -INFINITY;
-      MSTPP_UNROLL_8
-      for (int j = 0; j < width; ++j) {
-        const float value = logits[i * width + j] * scale / nq[head * width + j];
-        row[j] = value;
-        largest = fmaxf(largest, value);
+      if (valid) {
+        MSTPP_UNROLL_8
+        for (int j = member; j < width; j += team) {
+          const float value = logits[i * width + j] * (scale * Reciprocal(nq[head * width + j]));
+          row[j] = value;
+          largest = fmaxf(largest, value);
+        }
+      }
+      for (int mask = team / 2; mask > 0; mask /= 2) {
+        largest = fmaxf(largest, ShuffleXor(largest, mask));
       }
       float sum = 0.0f;
-      MSTPP_UNROLL_8
-      for (int j = 0; j < width; ++j) {
-        const float value = expf(row[j] - largest);
-        row[j] = value;
-        sum += value;
+      if (valid) {
+        MSTPP_UNROLL_8
+        for (int j = member; j < width; j += team) {
+          const float value = expf(row[j] - largest);
+          row[j] = value;
+          sum += value;
+        }
       }
-      for (int j = 0; j < width; ++j) row[j] /= sum;
+      for (int mask = team / 2; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
+      const float factor = 1.0f / sum;
+      if (valid) {
+        for (int j = member; j < width; j += team) row[j] *= factor;
+      }
     }
     __syncthreads();
     for (int e = threadIdx.x; e < 2 * p.channels; e += kAttentionThreads) {

@@ -11,7 +11,7 @@
 // memory: LN(x1) comes in, and each warp's part of W2's sums goes out to the warp that finishes
 // that slice of the outputs. A slice is one Vec a lane: pixel i of the lane's P, channels 32q..; it
 // is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
-// in its registers.
+// where no other warp looks.
 //
 // If 32 kWarps < 4 C the block goes down its rows several times, hidden channels after hidden
 // channels, adding to `out`.
@@ -51,10 +51,15 @@ struct FeedForwardShape {
   static constexpr int kD = kX + 2 * kStored;                     // two rows
   static constexpr int kNormed = kD + 2 * kStored;                // two pairs of rows
   static constexpr int kParts = kNormed + 4 * kRow;               // two rows from kWarps warps
-  static constexpr int kMatrix = kParts + 2 * kWarps * kRow;
+  static constexpr int kBase = kParts + 2 * kWarps * kRow;  // four rows of x1, for the residual
+  static constexpr int kMatrix = kBase + 4 * kRow;
   static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<V>;
-  static constexpr int kStats =
+  // W2 in shared memory where registers are short.
+  static constexpr bool kSharedWeight2 = C != 64;
+  static constexpr int kWeight2 =
       kDepthwise + kWarps * Depthwise<typename Policy::Pair, P>::kWeightBytes;
+  static constexpr int kStats =
+      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<V> : 0);
   static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
 };
 
@@ -110,6 +115,11 @@ class FeedForward {
     for (int i = threadIdx.x; i < bytes / 16; i += kWarps * 32) {
       reinterpret_cast<uint4*>(shared_ + offset)[i] = source[i];
     }
+  }
+
+  // x1 of row y.
+  MSTPP_DEVICE unsigned char* Base(int y) const {
+    return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
   }
 
   MSTPP_DEVICE size_t Offset(int y) const {
@@ -213,14 +223,16 @@ class FeedForward {
   }
 
   // x1 over its standard deviation, of this warp's slice, for all warps; that the mean is taken off
-  // is in W1'. The last channel says whether the pixel is inside. Also gives x1 itself.
+  // is in W1'. The last channel says whether the pixel is inside. Also keeps x1 itself.
   MSTPP_DEVICE void Normalise(const float (&x1)[4][4], int y, int pair, const float (&mean)[2],
-                              const float (&deviation)[2], V (&rows)[2]) {
+                              const float (&deviation)[2]) {
+    V rows[2];
     Narrow(x1, rows[0], rows[1]);
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r) {
       float m = mean[r], v = deviation[r];
       CombineMoments(r, m, v);
+      StoreWarpVec(Base(y + r), warp_, lane_, rows[r]);
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
       const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
@@ -241,8 +253,9 @@ class FeedForward {
   }
 
   struct Weights {
-    V first[kGroups][4];   // W1: this warp's 32 hidden channels from all C
-    V second[kGroups][4];  // W2: all C outputs from this warp's 32 hidden channels
+    V first[kGroups][4];  // W1: this warp's 32 hidden channels from all C
+    // W2: all C outputs from this warp's 32 hidden channels
+    V second[Shape::kSharedWeight2 ? 1 : kGroups][4];
   };
 
   MSTPP_DEVICE void LoadWeights(int pass, Weights& w) const {
@@ -254,7 +267,12 @@ class FeedForward {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         w.first[k][j] = LoadWarpVec<V>(first, (hidden * kGroups + k) * 4 + j, lane_);
-        w.second[k][j] = LoadWarpVec<V>(second, (k * C / 8 + hidden) * 4 + j, lane_);
+        const V tile = LoadWarpVec<V>(second, (k * C / 8 + hidden) * 4 + j, lane_);
+        if constexpr (Shape::kSharedWeight2) {
+          StoreWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_, tile);
+        } else {
+          w.second[k][j] = tile;
+        }
       }
     }
   }
@@ -291,14 +309,24 @@ class FeedForward {
     for (int i = 0; i < P; ++i) Gelu(above[i]);
     unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
     MSTPP_UNROLL
-    for (int i = 0; i < P; i += 2) {
-      const Rows<Pair> x = MakeRows(above[i], above[i + 1]);
+    for (int k = 0; k < kGroups; ++k) {
+      V second[4];
       MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) {
+      for (int j = 0; j < 4; ++j) {
+        if constexpr (Shape::kSharedWeight2) {
+          second[j] =
+              LoadWarpVec<V>(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
+        } else {
+          second[j] = w.second[k][j];
+        }
+      }
+      MSTPP_UNROLL
+      for (int i = 0; i < P; i += 2) {
+        const Rows<Pair> x = MakeRows(above[i], above[i + 1]);
         V lo, hi;
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
-          Policy::template Multiply<true>(lo.pair[j], hi.pair[j], x, w.second[k][j]);
+          Policy::template Multiply<true>(lo.pair[j], hi.pair[j], x, second[j]);
         }
         StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, lo);
         StoreWarpVec(parts, (k * P + i + 1) * kWarps + warp_, lane_, hi);
@@ -307,7 +335,7 @@ class FeedForward {
   }
 
   // Sums the warps' parts of this warp's slice of output row y, in the order of the warps.
-  MSTPP_DEVICE void Finish(int y, int row, int pass, const V& x1) {
+  MSTPP_DEVICE void Finish(int y, int row, int pass) {
     if (!stores_ || y < row_begin_ || y >= row_end_) return;
     const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
     V part[kWarps];
@@ -324,7 +352,8 @@ class FeedForward {
       }
     }
     char* out = static_cast<char*>(p_.out) + Offset(y) * kElement;
-    const V base = pass == 0 ? x1 : Policy::Unpack(LoadVec<Stored>(out));
+    const V base =
+        pass == 0 ? LoadWarpVec<V>(Base(y), warp_, lane_) : Policy::Unpack(LoadVec<Stored>(out));
     V sum;
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);
@@ -338,8 +367,6 @@ class FeedForward {
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) depthwise.middle[i] = depthwise.below[i] = Zero<Pair>();
 
-    // x1 in the row above the pair, in the pair, and in the next pair.
-    V above = Zero<Pair>(), current[2], next[2] = {Zero<Pair>(), Zero<Pair>()};
     float x1[4][4], mean[2], deviation[2];
     const auto attend = [&] {
       Attend(x1);
@@ -354,7 +381,7 @@ class FeedForward {
     __syncthreads();
     attend();
     __syncthreads();
-    Normalise(x1, y, 0, mean, deviation, current);
+    Normalise(x1, y, 0, mean, deviation);
     Fetch(y + 2);
     CopyWait<0>();
     __syncthreads();
@@ -365,18 +392,15 @@ class FeedForward {
       Hidden(pair, 0, warming, weights, depthwise);
       if (more) attend();
       __syncthreads();
-      Finish(y - 1, 0, pass, above);
+      Finish(y - 1, 0, pass);
       if (more) {
-        Normalise(x1, y + 2, pair ^ 1, mean, deviation, next);
+        Normalise(x1, y + 2, pair ^ 1, mean, deviation);
         Fetch(y + 4);
       }
       Hidden(pair, 1, warming, weights, depthwise);
       CopyWait<0>();
       __syncthreads();
-      Finish(y, 1, pass, current[0]);
-      above = current[1];
-      current[0] = next[0];
-      current[1] = next[1];
+      Finish(y, 1, pass);
     }
   }
 
