@@ -484,9 +484,9 @@ TEST(KernelsTest, ImageConv) {
   }
 }
 
-template <class Policy, int C, int kTiles>
+template <int C>
 void TestDownsample(int height, int width, int rows, int channels) {
-  using M = Memory<Policy>;
+  using M = Memory<Fp16>;
   Generator generator(5);
   const int n = 2 * channels;
   const Image x = M::Draw(generator, height, width, C, channels);
@@ -505,9 +505,10 @@ void TestDownsample(int height, int width, int rows, int channels) {
     }
   }
   Packer packer = M::NewPacker();
-  for (int first = 0; first < 2 * C; first += 8 * kTiles) {
+  for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
-      packer.ThinTiles(first, kTiles, C, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
+        o += first;
         if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.f : 0.f;
         return o < n && i < channels ? static_cast<float>(w[(o * channels + i) * 16 + tap]) : 0.f;
       });
@@ -515,25 +516,27 @@ void TestDownsample(int height, int width, int rows, int channels) {
   }
   const auto weight = packer.Take(), x_bytes = M::Store(x);
   std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
-  using Shape = DownsampleShape<Policy, C, kTiles>;
+  using Shape = DownsampleShape<C>;
   DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0, 1};
-  p.strips = (width / 2 + 15) / 16;
+  p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height / 2 + rows - 1) / rows;
-  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts, Shape::kWarps * 32,
-                              Shape::kSharedBytes, [&] { Downsample<Policy, C, kTiles>(p).Run(); });
+  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts, Shape::kThreads,
+                              Shape::kSharedBytes, [&] { Downsample<C>(p).Run(); });
   Image got(height / 2, width / 2, 2 * C, n);
   M::Load(y, got);
-  ExpectNear<Policy>(got, expected);
+  ExpectNear<Fp16>(got, expected);
 }
 
-TYPED_TEST(KernelsTest, Downsample) {
-  TestDownsample<TypeParam, 32, 2>(8, 40, 3, 31);
-  TestDownsample<TypeParam, 64, 1>(4, 16, 2, 62);
+TEST(KernelsTest, Downsample) {
+  TestDownsample<32>(16, 72, 3, 31);
+  TestDownsample<32>(4, 64, 1, 31);
+  TestDownsample<64>(12, 24, 4, 62);
+  TestDownsample<64>(4, 68, 1, 62);
 }
 
-template <class Policy, int C, int kTiles>
+template <int C>
 void TestUpsampleFuse(int height, int width, int rows, int channels) {
-  using M = Memory<Policy>;
+  using M = Memory<Fp16>;
   Generator generator(6);
   const Image x = M::Draw(generator, height, width, 2 * C, 2 * channels);
   const Image skip = M::Draw(generator, 2 * height, 2 * width, C, channels);
@@ -555,23 +558,22 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
     }
   }
   Packer weight = M::NewPacker(), skip_weight = M::NewPacker();
-  for (int first = 0; first < C; first += 8 * kTiles) {
-    for (int phase = 0; phase < 4; ++phase) {
-      weight.ThinTiles(first, kTiles, 2 * C, [&](int o, int i) {
-        return o < channels && i < 2 * channels
-                   ? static_cast<float>(w[(phase * channels + o) * 2 * channels + i])
-                   : 0.f;
-      });
-    }
-    skip_weight.ThinTiles(first, kTiles, C, [&](int o, int i) {
-      if (i == C - 1) return o == C - 1 ? 1.f : o < channels ? static_cast<float>(bias[o]) : 0.f;
-      return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
+  constexpr auto kVecs = Packer::Order::kVecs;
+  for (int phase = 0; phase < 4; ++phase) {
+    weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) {
+      return o < channels && i < 2 * channels
+                 ? static_cast<float>(w[(phase * channels + o) * 2 * channels + i])
+                 : 0.f;
     });
   }
+  skip_weight.Rows(C, kVecs, C, kVecs, [&](int o, int i) {
+    if (i == C - 1) return o == C - 1 ? 1.f : o < channels ? static_cast<float>(bias[o]) : 0.f;
+    return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
+  });
   const auto w_bytes = weight.Take(), s_bytes = skip_weight.Take();
   const auto x_bytes = M::Store(x), skip_bytes = M::Store(skip);
   std::vector<unsigned char> y(skip_bytes.size(), 0x7f);
-  using Shape = UpsampleFuseShape<Policy, C, kTiles>;
+  using Shape = UpsampleFuseShape<C>;
   UpsampleFuseParams p{x_bytes.data(),
                        skip_bytes.data(),
                        y.data(),
@@ -583,19 +585,19 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
                        0,
                        0,
                        1};
-  p.strips = (width + 15) / 16;
+  p.strips = (width + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height + rows - 1) / rows;
-  const int items = p.strips * p.segments * Shape::kParts;
-  Emulator::Instance().Launch((items + 1) / 2, 64, Shape::SharedBytes(2),
-                              [&] { UpsampleFuse<Policy, C, kTiles, 2>(p).Run(); });
+  Emulator::Instance().Launch(p.strips * p.segments, Shape::kThreads, Shape::kSharedBytes,
+                              [&] { UpsampleFuse<C>(p).Run(); });
   Image got(2 * height, 2 * width, C, channels);
   M::Load(y, got);
-  ExpectNear<Policy>(got, expected);
+  ExpectNear<Fp16>(got, expected);
 }
 
-TYPED_TEST(KernelsTest, UpsampleFuse) {
-  TestUpsampleFuse<TypeParam, 32, 4>(3, 20, 2, 31);
-  TestUpsampleFuse<TypeParam, 64, 2>(2, 8, 2, 62);
+TEST(KernelsTest, UpsampleFuse) {
+  TestUpsampleFuse<32>(7, 20, 5, 31);
+  TestUpsampleFuse<64>(7, 20, 6, 62);
+  TestUpsampleFuse<64>(2, 16, 1, 62);
 }
 
 template <int C>

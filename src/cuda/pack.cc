@@ -38,15 +38,6 @@ void Packer::Tiles(int outputs, int inputs, const Matrix& weight) {
   }
 }
 
-void Packer::ThinTiles(int first, int tiles, int inputs, const Matrix& weight) {
-  for (int i = 0; i < inputs; i += 32) {
-    for (int j = 0; j < tiles; ++j) {
-      Tile(
-          [&](int n, int k) { return weight(first + 2 * tiles * (n / 2) + 2 * j + n % 2, i + k); });
-    }
-  }
-}
-
 namespace {
 
 // The channel at `index` of sixteen's place in a product, in the part of the channels that `first`

@@ -22,10 +22,6 @@ class Packer {
   // 8 (n / 2) + 2 j + n % 2, n = 0..7; lane (g, t) holds output n = g, inputs 8t .. 8t + 7.
   void Tiles(int outputs, int inputs, const Matrix& weight);
 
-  // Tiles [inputs / 32][tiles] of one warp's 8 * tiles outputs from `first` on; tile j has the
-  // outputs first + 2 tiles (n / 2) + 2 j + n % 2.
-  void ThinTiles(int first, int tiles, int inputs, const Matrix& weight);
-
   // How sixteen channels lie in a warp whose lane (g, t) has four of pixel g: those from 4t on, or
   // half the Vec from 8t on.
   enum class Order { kQuads, kVecs };

@@ -167,18 +167,14 @@ Buffers TensorCoreNetwork::PackFeedForward(const Node& node, const StateDict& te
   return buffers;
 }
 
-// Outputs of a warp in downsample.cuh and upsample_fuse.cuh, in tiles of eight.
-constexpr int DownTiles(int C) { return C == 32 ? 2 : 1; }
-constexpr int UpTiles(int C) { return C == 32 ? 4 : 2; }
-
 Buffers TensorCoreNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer = NewPacker();
-  const int tiles = DownTiles(C);
-  for (int first = 0; first < 2 * C; first += 8 * tiles) {
+  for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
-      packer.ThinTiles(first, tiles, C, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
+        o += first;
         // Tap (1, 1) is the pixel 2 r, 2 q: always inside.
         if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.0f : 0.0f;
         return w.at(o, i, tap);
@@ -195,17 +191,15 @@ Buffers TensorCoreNetwork::PackUpsampleFuse(const Node& node, const StateDict& t
   const int c = graph_.values[node.output].channels;
   const FoldedUpsample folded = FoldUpsample(tensors, node);
   const WeightView fusion(tensors.at(node.name2 + ".weight"));
+  constexpr auto kVecs = Packer::Order::kVecs;
   Packer weight = NewPacker(), skip = NewPacker();
-  const int tiles = UpTiles(C);
-  for (int first = 0; first < C; first += 8 * tiles) {
-    for (int phase = 0; phase < 4; ++phase) {
-      weight.ThinTiles(first, tiles, 2 * C, [&](int o, int i) { return folded.at(phase, o, i); });
-    }
-    skip.ThinTiles(first, tiles, C, [&](int o, int i) {
-      if (i == C - 1) return o == C - 1 ? 1.0f : o < c ? folded.bias[o] : 0.0f;
-      return i < c ? fusion.at(o, c + i) : 0.0f;
-    });
+  for (int phase = 0; phase < 4; ++phase) {
+    weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) { return folded.at(phase, o, i); });
   }
+  skip.Rows(C, kVecs, C, kVecs, [&](int o, int i) {
+    if (i == C - 1) return o == C - 1 ? 1.0f : o < c ? folded.bias[o] : 0.0f;
+    return i < c ? fusion.at(o, c + i) : 0.0f;
+  });
   Buffers buffers;
   buffers["weight"] = Upload(weight.Take());
   buffers["skip"] = Upload(skip.Take());

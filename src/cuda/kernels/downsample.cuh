@@ -1,167 +1,254 @@
 // SPDX-License-Identifier: Apache-2.0
-// 4 x 4 convolution with stride 2, zero padding 1, no bias, C to 2 C channels:
+// 4 x 4 convolution with stride 2, zero padding 1, no bias, C to 2 C channels (FP16, sums in FP32):
 //
 //   y[r, q] = sum over ky, kx of W[ky, kx] x[2 r - 1 + ky, 2 q - 1 + kx]
 //
-// Work: a block takes a strip of 16 output columns, `rows` output rows and 8 kTiles kWarps output
-// channels; a warp 8 kTiles of these, with all their weights in registers. The rows come two at a
-// time through a queue in shared memory that all warps read: the lower two taps of one output row
-// and the upper two of the next.
+// Work: a block takes a strip of 32 output columns, `rows` output rows and 64 output channels; each
+// of its warps sixteen of these and 32 input channels, whose weights for all sixteen taps fill half
+// of its registers. With 64 input channels two warps so share outputs: each keeps half the columns,
+// gives its sums of the others to its partner through shared memory and adds what it is given.
+//
+// The input comes through a queue in shared memory two rows at a time: the lower two taps of one
+// output row and the upper two of the next, whose sums are under way together. A row lies there as
+// its even and its odd columns, so that the pixels of one tap are neighbours.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/weight_rows.cuh"
 
 namespace mstpp::cuda {
 
 struct DownsampleParams {
   const void* x;       // images x height x width x C
   void* y;             // images x height/2 x width/2 x 2 C
-  const void* weight;  // [2 C / (8 kTiles)][16 taps][C / 32][kTiles] tiles (PackThinTiles)
+  const void* weight;  // rows [2 C / 16][16 taps][C / 16] (Packer::Rows, kQuads, kVecs)
   int height, width;   // of the input; even
   int rows, strips, segments, images;
 };
 
-template <class Policy, int C, int kTiles>
+template <int C>
 struct DownsampleShape {
-  using V = Vec<typename Policy::Pair>;
-  using Stored = typename Policy::Stored;
-  static constexpr int kGroups = C / 32;
-  static constexpr int kWarps = 2 * C / (8 * kTiles) < 8 ? 2 * C / (8 * kTiles) : 8;
-  static constexpr int kParts = 2 * C / (8 * kTiles * kWarps);  // blocks that share a strip
-  static constexpr int kColumns = 36;                           // 34, in groups of four
-  static constexpr int kPlane = kColumns * 64;
-  static constexpr int kRowBytes = kGroups * kPlane * kWords<Stored>;
-  static constexpr int kQueue = 3;  // pairs of rows
-  static constexpr int kSharedBytes = kQueue * 2 * kRowBytes;
+  static constexpr int kGroups = C / 32;  // of input channels
+  static constexpr int kWarps = 4 * kGroups;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kParts = 2 * C / 64;    // blocks that share a strip
+  static constexpr int kColumns = 32;          // of output
+  static constexpr int kTiles = kColumns / 8;  // of pixels
+  static constexpr int kKept = kTiles / kGroups;
+  // A row of the queue: for every group of channels the even columns, then the odd. 64 bytes more
+  // keep what is copied at a time in different banks.
+  static constexpr int kParityBytes = (kColumns + 1) * 64;
+  static constexpr int kPlaneBytes = 2 * kParityBytes + 64;
+  static constexpr int kPairBytes = 2 * kGroups * kPlaneBytes;
+  static constexpr int kQueue = 4;  // pairs of rows, a power of two
+  // Sums that are given away, of the last row and the one before.
+  static constexpr int kGivenBytes = (kTiles - kKept) * 512;  // of a warp
+  static constexpr int kSharedBytes = kQueue * kPairBytes + 2 * kWarps * kGivenBytes;
 };
 
-template <class Policy, int C, int kTiles>
+template <int C>
 class Downsample {
-  using Shape = DownsampleShape<Policy, C, kTiles>;
-  using Pair = typename Policy::Pair;
-  using V = typename Shape::V;
-  using Stored = typename Shape::Stored;
+  using Shape = DownsampleShape<C>;
   static constexpr int kGroups = Shape::kGroups;
-  static constexpr int kWarps = Shape::kWarps;
-  static constexpr int kElement = sizeof(Stored) / 8;
+  static constexpr int kTiles = Shape::kTiles, kKept = Shape::kKept;
+  static constexpr int kChunks = C / 8;  // of 16 bytes in an input pixel
+  static constexpr int kRowBytes = Shape::kPairBytes / 2;
 
  public:
   MSTPP_DEVICE explicit Downsample(const DownsampleParams& p)
-      : p_(p), queue_(SharedMemory()), lane_(threadIdx.x & 31), g_(lane_ >> 2), t_(lane_ & 3) {
-    const int part = blockIdx.x % Shape::kParts;
-    const int item = blockIdx.x / Shape::kParts;
-    part_ = part * kWarps + (threadIdx.x >> 5);
-    strip_ = item % p.strips;
-    row_begin_ = item / p.strips % p.segments * p.rows;
+      : p_(p), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), group_(warp_ % kGroups) {
+    const int item = static_cast<int>(blockIdx.x) / Shape::kParts;
+    sixteen_ = static_cast<int>(blockIdx.x) % Shape::kParts * 4 + warp_ / kGroups;
+    const int column = item % p.strips * Shape::kColumns;
+    const int segment = item / p.strips, image = segment / p.segments;
+    row_begin_ = segment % p.segments * p.rows;
     row_end_ = min(row_begin_ + p.rows, p.height / 2);
-    image_ = item / p.strips / p.segments;
+
+    const int width = p.width / 2, thread = threadIdx.x;
+    const int first = column + group_ * kKept * 8 + (lane_ >> 2);
+    row_bytes_ = static_cast<int64_t>(p.width) * (2 * C);
+    store_ = (static_cast<int64_t>(image) * (p.height / 2) + row_begin_ - 1) * row_bytes_ +
+             first * (4 * C) + sixteen_ * 32 + (lane_ & 3) * 8;
+    columns_ = 0;
+    for (int n = 0; n < kKept; ++n) {
+      if (first + 8 * n < width) columns_ |= kStoreBit << n;
+    }
+
+    // The block copies 32 of a row's 66 pixels at a time; some threads one of the last two.
+    const int pixel = thread / kChunks, chunk = thread % kChunks;
+    const int x = 2 * column - 1 + pixel;
+    const int rest = 64 + (pixel & 1), rest_row = pixel >> 1 & 1;
+    fetch_ = (static_cast<int64_t>(image) * p.height + 2 * row_begin_ - 1) * row_bytes_ +
+             x * (2 * C) + chunk * 16;
+    to_ = InRow(pixel, chunk);
+    rest_ = (rest_row * p.width + rest - pixel) * (2 * C);
+    rest_to_ = rest_row * kRowBytes + InRow(rest, chunk);
+    if (x >= 0 && x < p.width) columns_ |= kInputBit;
+    if (x + 32 < p.width) columns_ |= kInputBit << 1;
+    if (x - pixel + rest < p.width) columns_ |= kInputBit << (2 + rest_row);
   }
 
   MSTPP_DEVICE void Run() {
-    V weight[4][4][kGroups][kTiles];
     MSTPP_UNROLL
-    for (int i = 0; i < 16 * kGroups * kTiles; ++i) {
-      (&weight[0][0][0][0])[i] = LoadWarpVec<V>(static_cast<const unsigned char*>(p_.weight),
-                                                part_ * 16 * kGroups * kTiles + i, lane_);
+    for (int i = 0; i < 32; ++i) {
+      weight_[i / 2][i % 2] =
+          LoadWeightRows(p_.weight, (sixteen_ * 16 + i / 2) * (C / 16) + 2 * group_ + i % 2, lane_);
     }
-    float next[kTiles][4];
-    MSTPP_UNROLL
-    for (int j = 0; j < kTiles; ++j) next[j][0] = next[j][1] = next[j][2] = next[j][3] = 0.f;
-
-    // Pair r holds the input rows 2 r + 1 and 2 r + 2.
-    Fetch(row_begin_ - 1, 0);
-    Fetch(row_begin_, 1);
-    int slot = 0;
+    WaitForKernelsBefore();
+    for (int r = row_begin_ - 1; r < row_begin_ + 2; ++r) {
+      FetchUpper(r);
+      FetchLower(r);
+    }
+    CopyWait<2>();
+    __syncthreads();
+    Load(row_begin_ - 1, 0);
+    Step<false, true>(row_begin_ - 1);
     MSTPP_NO_UNROLL
-    for (int r = row_begin_ - 1; r < row_end_; ++r) {
-      CopyWait<1>();
-      __syncthreads();
-      Fetch(r + 2, slot == 0 ? 2 : slot - 1);
-      float sum[kTiles][4];
-      MSTPP_UNROLL
-      for (int j = 0; j < kTiles; ++j) {
-        MSTPP_UNROLL
-        for (int c = 0; c < 4; ++c) {
-          sum[j][c] = next[j][c];
-          next[j][c] = 0.0f;
-        }
-      }
-      MSTPP_UNROLL
-      for (int row = 0; row < 2; ++row) {
-        MSTPP_UNROLL
-        for (int k = 0; k < kGroups; ++k) {
-          V x[6];
-          MSTPP_UNROLL
-          for (int i = 0; i < 6; ++i) {
-            x[i] =
-                Policy::Unpack(LoadVec<Stored>(Row(slot, row) + k * Shape::kPlane * kWords<Stored> +
-                                                   ((i & 3) * 9 + g_ + (i >> 2)) * 64 + t_ * 16,
-                                               Shape::kPlane));
-          }
-          MSTPP_UNROLL
-          for (int kx = 0; kx < 4; ++kx) {
-            const Rows<Pair> rows = MakeRows(x[kx], x[kx + 2]);
-            MSTPP_UNROLL
-            for (int j = 0; j < kTiles; ++j) {
-              Policy::template MultiplyWide<false>(sum[j], rows, weight[2 + row][kx][k][j]);
-              Policy::template MultiplyWide<false>(next[j], rows, weight[row][kx][k][j]);
-            }
-          }
-        }
-      }
-      if (r >= row_begin_) Store(r, sum);
-      slot = slot == 2 ? 0 : slot + 1;
-    }
+    for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
+    Step<true, false>(row_end_ - 1);
+    if constexpr (kGroups > 1) __syncthreads();
+    Finish(row_end_ - 1);
   }
 
  private:
-  MSTPP_DEVICE unsigned char* Row(int slot, int row) const {
-    return queue_ + (slot * 2 + row) * Shape::kRowBytes;
+  // The bits of columns_: input, of a row's pixels, and of the first or second row's last.
+  static constexpr unsigned kStoreBit = 1, kInputBit = 16;
+
+  MSTPP_DEVICE static int InRow(int pixel, int chunk) {
+    return chunk / 4 * Shape::kPlaneBytes + (pixel & 1) * Shape::kParityBytes + (pixel >> 1) * 64 +
+           chunk % 4 * 16;
   }
 
-  MSTPP_DEVICE void Fetch(int r, int slot) {
-    constexpr int kVecs = 34 * 4 * kGroups;
-    const char* x = static_cast<const char*>(p_.x) +
-                    static_cast<size_t>(image_) * p_.height * p_.width * C * kElement;
-    for (int i = threadIdx.x; i < 2 * kVecs; i += kWarps * 32) {
-      const int row = i / kVecs, vec = i % kVecs;
-      const int pixel = vec / (4 * kGroups), k = vec / 4 % kGroups, part = vec % 4;
-      const int y = 2 * r + 1 + row, column = strip_ * 32 - 1 + pixel;
-      const bool inside = r < row_end_ &&
-                          static_cast<unsigned>(y) < static_cast<unsigned>(p_.height) &&
-                          static_cast<unsigned>(column) < static_cast<unsigned>(p_.width);
-      const size_t offset =
-          inside ? (static_cast<size_t>(y) * p_.width + column) * C + 32 * k + 8 * part : 0;
-      unsigned char* to = Row(slot, row) + k * Shape::kPlane * kWords<Stored> +
-                          ((pixel & 3) * 9 + (pixel >> 2)) * 64 + part * 16;
-      MSTPP_UNROLL
-      for (int w = 0; w < kWords<Stored>; ++w) {
-        CopyAsync(to + w * Shape::kPlane, x + offset * kElement + w * 16, inside);
-      }
-    }
+  MSTPP_DEVICE static unsigned char* Pair(int r) {
+    return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kPairBytes;
+  }
+
+  // The first row of pair r, the input rows 2 r + 1 and 2 r + 2, after the pair before.
+  MSTPP_DEVICE void FetchUpper(int r) {
+    const unsigned columns = r >= 0 && r < row_end_ ? columns_ : 0u;
+    const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
+    unsigned char* to = Pair(r) + to_;
+    CopyAsync(to, from, columns & kInputBit);
+    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+  }
+
+  // The second row, and both rows' last pixels.
+  MSTPP_DEVICE void FetchLower(int r) {
+    const unsigned columns = r < row_end_ && 2 * r + 2 < p_.height ? columns_ : 0u;
+    const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_ + row_bytes_;
+    unsigned char* to = Pair(r) + to_ + kRowBytes;
+    CopyAsync(to, from, columns & kInputBit);
+    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+    const unsigned rest =
+        (columns & kInputBit << 3) | (r >= 0 && r < row_end_ ? columns_ & kInputBit << 2 : 0u);
+    CopyAsyncIf(static_cast<int>(threadIdx.x) < 4 * kChunks, Pair(r) + rest_to_,
+                static_cast<const unsigned char*>(p_.x) + fetch_ + rest_, rest);
+    fetch_ += 2 * row_bytes_;
     CopyCommit();
   }
 
-  // A lane has the channels 2 kTiles t .. of this warp's: fewer than a Vec.
-  MSTPP_DEVICE void Store(int r, const float (&sum)[kTiles][4]) const {
-    const int width = p_.width / 2, column = strip_ * 16 + 2 * g_;
-    char* out = static_cast<char*>(p_.y) +
-                (((static_cast<size_t>(image_) * (p_.height / 2) + r) * width + column) * 2 * C +
-                 part_ * 8 * kTiles + 2 * kTiles * t_) *
-                    kElement;
+  // The pixels of taps i, of pair r; first the tiles that the warp keeps.
+  MSTPP_DEVICE void Load(int r, int i) {
+    const int row = i / 4, kx = i % 4;
+    const unsigned char* from = Pair(r) + group_ * Shape::kPlaneBytes + lane_ * 16 +
+                                (row * kRowBytes + (kx & 1) * Shape::kParityBytes + (kx >> 1) * 64);
+    const int kept = group_ * kKept * 512, given = kKept * 512 - kept;
     MSTPP_UNROLL
-    for (int side = 0; side < 2; ++side) {
-      if (column + side >= width) return;
-      V vec = Zero<Pair>();
-      MSTPP_UNROLL
-      for (int j = 0; j < kTiles; ++j) Set(vec.pair[j], sum[j][2 * side], sum[j][2 * side + 1]);
-      StoreChannels<2 * kTiles * kElement>(out + side * 2 * C * kElement, Policy::PackStored(vec));
+    for (int n = 0; n < kTiles; ++n) {
+      ahead_[n] =
+          LoadVec<HalfVec>(n < kKept ? from + kept + n * 512 : from + given + (n - kKept) * 512);
     }
   }
 
+  // Adds pair r to the sums. kHere: output row r is wanted, and complete then. kBelow: the next is.
+  // All but the one barrier is straight code, so that it is done between products; the pixels are
+  // loaded one pair of taps ahead.
+  template <bool kHere, bool kBelow>
+  MSTPP_DEVICE void Step(int r) {
+    float sum[kTiles][4], zero[4] = {};
+    MSTPP_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      HalfVec x[kTiles];
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; ++n) x[n] = ahead_[n];
+      if (i < 7 || kBelow) Load(i < 7 ? r : r + 1, (i + 1) % 8);
+      MSTPP_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        const bool begins = i == 0 && s == 0;
+        MSTPP_UNROLL
+        for (int n = 0; n < kTiles; ++n) {
+          const HalfPair x0 = x[n].pair[2 * s], x1 = x[n].pair[2 * s + 1];
+          float(&here)[4] = sum[n];
+          float(&below)[4] = below_[n];
+          if (kHere) Multiply(here, weight_[8 + i][s], x0, x1, begins ? below : here);
+          if (kBelow) Multiply(below, weight_[i][s], x0, x1, begins ? zero : below);
+        }
+      }
+      if (i == 3) {
+        // Pair r + 1 is there, pair r - 1 no longer read, and what is given of row r - 1 is there.
+        CopyWait<Shape::kQueue - 3>();
+        __syncthreads();
+      }
+      if (i == 4) FetchUpper(r + Shape::kQueue - 1);
+      if (i == 5) FetchLower(r + Shape::kQueue - 1);
+      if (i == 6 && kHere) Finish(r - 1);
+    }
+    if constexpr (kHere) Keep(r, sum);
+  }
+
+  // What a warp is given of row r, after the barrier that follows.
+  MSTPP_DEVICE float4* Given(int r, int warp) const {
+    unsigned char* given = SharedMemory() + Shape::kQueue * Shape::kPairBytes;
+    given += ((r & 1) * Shape::kWarps + warp) * Shape::kGivenBytes;
+    return reinterpret_cast<float4*>(given) + lane_;
+  }
+
+  // Row r's sums, until it is finished; of half the columns to the partner.
+  MSTPP_DEVICE void Keep(int r, const float (&sum)[kTiles][4]) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      if (n < kKept) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
+      } else {
+        Given(r, warp_ ^ 1)[(n - kKept) * 32] =
+            make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
+      }
+    }
+  }
+
+  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
+  MSTPP_DEVICE void Finish(int r) {
+    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
+    auto* to = static_cast<unsigned char*>(p_.y) + store_;
+    MSTPP_UNROLL
+    for (int n = 0; n < kKept; ++n) {
+      float(&sum)[4] = kept_[n];
+      if constexpr (kGroups > 1) {
+        const float4 given = Given(r, warp_)[n * 32];
+        sum[0] += given.x;
+        sum[1] += given.y;
+        sum[2] += given.z;
+        sum[3] += given.w;
+      }
+      HalfPair first, second;
+      TurnToPixels(sum, first, second);
+      if (columns & kStoreBit << n) {
+        *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first.bits, second.bits);
+      }
+    }
+    store_ += row_bytes_;
+  }
+
   const DownsampleParams& p_;
-  unsigned char* queue_;
-  int lane_, g_, t_, part_, strip_, image_, row_begin_, row_end_;
+  WeightRows weight_[16][2];
+  HalfVec ahead_[kTiles];
+  float below_[kTiles][4], kept_[kKept][4] = {};
+  int lane_, warp_, group_, sixteen_, row_begin_, row_end_;
+  int64_t row_bytes_;      // of the input, and of the output: as many
+  int64_t fetch_, store_;  // the thread's next
+  int rest_;               // from fetch_
+  int to_, rest_to_;       // in a pair of the queue
+  unsigned columns_;       // which of the thread's columns are inside
 };
 
 }  // namespace mstpp::cuda

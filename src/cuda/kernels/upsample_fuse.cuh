@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // 2 x 2 transposed convolution with stride 2 and the 1 x 1 convolution over its concatenation with
-// the skip, folded into one product a pixel:
+// the skip, folded into one product a pixel (FP16, sums in FP32):
 //
 //   y[2 r + a, 2 q + b] = F1 Wup[a, b]' x[r, q] + F2 skip[2 r + a, 2 q + b] + F1 b_up
 //
 // x has 2 C channels, skip and y have C. The bias is in the column of the skip's last channel.
 //
-// Work: a warp takes a strip of 16 columns of x, `rows` rows and 8 kTiles output channels, with all
-// their weights in registers, and needs no other warp; a row of x and the two of the skip it needs
-// come through a private queue in shared memory.
+// Work: a block takes a strip of 16 columns and `rows` rows of x; each of its warps one of the two
+// output rows that a row of x gives and 32 output channels, with their weights in registers. The
+// rows come through a queue in shared memory: that of x and its two of the skip, each as planes of
+// 16 pixels by 32 channels, and of the skip first those of even columns, then of odd.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/weight_rows.cuh"
 
 namespace mstpp::cuda {
 
@@ -19,163 +20,175 @@ struct UpsampleFuseParams {
   const void* x;            // images x height x width x 2 C
   const void* skip;         // images x 2 height x 2 width x C
   void* y;                  // the same
-  const void* weight;       // [C / (8 kTiles)][4 (a, b)][2 C / 32][kTiles] tiles (PackThinTiles)
-  const void* skip_weight;  // [C / (8 kTiles)][C / 32][kTiles] tiles
+  const void* weight;       // rows [4 (a, b)][C / 16][2 C / 16] (Packer::Rows, kVecs)
+  const void* skip_weight;  // rows [C / 16][C / 16]
   int height, width;        // of x
   int rows, strips, segments, images;
 };
 
-template <class Policy, int C, int kTiles>
+template <int C>
 struct UpsampleFuseShape {
-  using V = Vec<typename Policy::Pair>;
-  using Stored = typename Policy::Stored;
-  static constexpr int kGroups = C / 32;
-  static constexpr int kParts = C / (8 * kTiles);
-  static constexpr int kVecs = 2 * 2 * kGroups + 2 * 4 * kGroups;  // a lane's, a row of x
-  static constexpr int kRowBytes = kVecs * kWarpVecBytes<Stored>;
-  static constexpr int SharedBytes(int warps) { return warps * 2 * kRowBytes; }
+  static constexpr int kGroups = C / 32;  // of output channels
+  static constexpr int kWarps = 2 * kGroups;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kColumns = 16;  // of x
+  static constexpr int kTiles = kColumns / 8;
+  // 64 bytes more keep what is copied at a time in different banks.
+  static constexpr int kPlaneBytes = kColumns * 64 + 64;
+  static constexpr int kInputBytes = 2 * kGroups * kPlaneBytes;  // of x
+  static constexpr int kSkipRowBytes = 2 * kGroups * kPlaneBytes;
+  static constexpr int kRowBytes = kInputBytes + 2 * kSkipRowBytes;
+  static constexpr int kQueue = 4;  // rows, a power of two
+  static constexpr int kSharedBytes = kQueue * kRowBytes;
 };
 
-template <class Policy, int C, int kTiles, int kWarps>
+template <int C>
 class UpsampleFuse {
-  using Shape = UpsampleFuseShape<Policy, C, kTiles>;
-  using Pair = typename Policy::Pair;
-  using V = typename Shape::V;
-  using Stored = typename Shape::Stored;
-  static constexpr int kGroups = Shape::kGroups;
-  static constexpr int kElement = sizeof(Stored) / 8;
+  using Shape = UpsampleFuseShape<C>;
+  static constexpr int kGroups = Shape::kGroups, kTiles = Shape::kTiles;
+  static constexpr int kSteps = C / 16;  // of a sum over C channels
 
  public:
   MSTPP_DEVICE explicit UpsampleFuse(const UpsampleFuseParams& p)
-      : p_(p), lane_(threadIdx.x & 31), g_(lane_ >> 2), t_(lane_ & 3) {
-    const int warp = threadIdx.x >> 5;
-    queue_ = SharedMemory() + warp * 2 * Shape::kRowBytes;
-    const int item = blockIdx.x * kWarps + warp;
-    part_ = item % Shape::kParts;
-    column_ = item / Shape::kParts % p.strips * 16 + 2 * g_;
-    row_begin_ = item / Shape::kParts / p.strips % p.segments * p.rows;
+      : p_(p), lane_(threadIdx.x & 31), a_(threadIdx.x >> 5 & 1), group_(threadIdx.x >> 6) {
+    const int column = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
+    const int segment = static_cast<int>(blockIdx.x) / p.strips, image = segment / p.segments;
+    row_begin_ = segment % p.segments * p.rows;
     row_end_ = min(row_begin_ + p.rows, p.height);
-    image_ = item / Shape::kParts / p.strips / p.segments;
+
+    row_bytes_ = static_cast<int64_t>(p.width) * (4 * C);
+    const int64_t row = static_cast<int64_t>(image) * p.height + row_begin_;
+    const int first = column + (lane_ >> 2);
+    store_ = (2 * row + a_) * row_bytes_ + first * (4 * C) + group_ * 64 + (lane_ & 3) * 16;
+    columns_ = 0;
+    for (int n = 0; n < kTiles; ++n) {
+      if (first + 8 * n < p.width) columns_ |= kStoreBit << n;
+    }
+
+    // The block copies half the strip of a row at a time.
+    const int thread = threadIdx.x;
+    int pixel = thread / (8 * kGroups), chunk = thread % (8 * kGroups);
+    fetch_x_ = row * row_bytes_ + (column + pixel) * (4 * C) + chunk * 16;
+    x_to_ = chunk / 4 * Shape::kPlaneBytes + pixel * 64 + chunk % 4 * 16;
+    for (int i = 0; i < 2; ++i) {
+      if (column + pixel + 8 * i < p.width) columns_ |= kInputBit << i;
+    }
+    pixel = thread / (4 * kGroups), chunk = thread % (4 * kGroups);
+    fetch_skip_ = 2 * row * row_bytes_ + (2 * column + pixel) * (2 * C) + chunk * 16;
+    skip_to_ = Shape::kInputBytes + ((pixel & 1) * kGroups + chunk / 4) * Shape::kPlaneBytes +
+               (pixel >> 1) * 64 + chunk % 4 * 16;
+    for (int i = 0; i < 2; ++i) {
+      if (2 * column + pixel + 16 * i < 2 * p.width) columns_ |= kSkipBit << i;
+    }
   }
 
   MSTPP_DEVICE void Run() {
-    if (image_ >= p_.images) return;
-    V weight[4][2 * kGroups][kTiles], skip_weight[kGroups][kTiles];
     MSTPP_UNROLL
-    for (int i = 0; i < 8 * kGroups * kTiles; ++i) {
-      (&weight[0][0][0])[i] = LoadWarpVec<V>(static_cast<const unsigned char*>(p_.weight),
-                                             part_ * 8 * kGroups * kTiles + i, lane_);
-    }
-    MSTPP_UNROLL
-    for (int i = 0; i < kGroups * kTiles; ++i) {
-      (&skip_weight[0][0])[i] = LoadWarpVec<V>(static_cast<const unsigned char*>(p_.skip_weight),
-                                               part_ * kGroups * kTiles + i, lane_);
-    }
-    Fetch(row_begin_);
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_; ++r) {
-      Fetch(r + 1);
-      CopyWait<1>();
-      const unsigned char* row = Row(r);
-      Rows<Pair> x[2 * kGroups];
+    for (int m = 0; m < 2; ++m) {
       MSTPP_UNROLL
-      for (int k = 0; k < 2 * kGroups; ++k) x[k] = Load(row, k * 2, k * 2 + 1);
+      for (int k = 0; k < kSteps; ++k) {
+        skip_weight_[m][k] = LoadWeightRows(p_.skip_weight, (2 * group_ + m) * kSteps + k, lane_);
+      }
       MSTPP_UNROLL
-      for (int a = 0; a < 2; ++a) {
-        MSTPP_UNROLL
-        for (int b = 0; b < 2; ++b) {
-          float sum[kTiles][4];
-          MSTPP_UNROLL
-          for (int k = 0; k < kGroups; ++k) {
-            // The lane's skip pixels are its x pixels' children: columns b and 2 + b of four.
-            const int first = 4 * kGroups + (a * kGroups + k) * 4;
-            const Rows<Pair> skip = Load(row, first + b, first + 2 + b);
-            MSTPP_UNROLL
-            for (int j = 0; j < kTiles; ++j) {
-              if (k == 0) {
-                Policy::template MultiplyWide<true>(sum[j], skip, skip_weight[k][j]);
-              } else {
-                Policy::template MultiplyWide<false>(sum[j], skip, skip_weight[k][j]);
-              }
-            }
-          }
-          MSTPP_UNROLL
-          for (int k = 0; k < 2 * kGroups; ++k) {
-            MSTPP_UNROLL
-            for (int j = 0; j < kTiles; ++j) {
-              Policy::template MultiplyWide<false>(sum[j], x[k], weight[2 * a + b][k][j]);
-            }
-          }
-          Store(2 * r + a, b, sum);
-        }
+      for (int i = 0; i < 4 * kSteps; ++i) {
+        const int b = i / (2 * kSteps), k = i % (2 * kSteps);
+        weight_[b][m][k] = LoadWeightRows(
+            p_.weight, ((2 * a_ + b) * kSteps + 2 * group_ + m) * (2 * kSteps) + k, lane_);
       }
     }
+    WaitForKernelsBefore();
+    for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
+    MSTPP_NO_UNROLL
+    for (int r = row_begin_; r < row_end_; ++r) Step(r);
   }
 
  private:
-  MSTPP_DEVICE unsigned char* Row(int r) const { return queue_ + (r & 1) * Shape::kRowBytes; }
+  // The bits of columns_.
+  static constexpr unsigned kStoreBit = 1, kInputBit = 4, kSkipBit = 16;
 
-  MSTPP_DEVICE Rows<Pair> Load(const unsigned char* row, int lo, int hi) const {
-    return MakeRows(Policy::Unpack(LoadWarpVec<Stored>(row, lo, lane_)),
-                    Policy::Unpack(LoadWarpVec<Stored>(row, hi, lane_)));
+  MSTPP_DEVICE static unsigned char* Row(int r) {
+    return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kRowBytes;
   }
 
-  MSTPP_DEVICE void Copy(unsigned char* to, const void* map, size_t offset, bool inside) const {
-    const char* from = static_cast<const char*>(map) + (inside ? offset * kElement : 0);
-    MSTPP_UNROLL
-    for (int w = 0; w < kWords<Stored>; ++w) {
-      CopyAsync(to + w * 512 + lane_ * 16, from + w * 16, inside);
-    }
-  }
-
-  // Every lane copies what it will read itself: two pixels of x, eight of the skip.
-  MSTPP_DEVICE void Fetch(int r) const {
-    unsigned char* to = Row(r);
-    const bool row_inside = r < row_end_;
-    MSTPP_UNROLL
-    for (int k = 0; k < 2 * kGroups; ++k) {
+  // Row r of x and what belongs to it, after the row above.
+  MSTPP_DEVICE void Fetch(int r) {
+    if (r < row_end_) {
+      const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_x_;
+      unsigned char* to = Row(r) + x_to_;
+      CopyAsync(to, from, columns_ & kInputBit);
+      CopyAsync(to + 512, from + 32 * C, columns_ & kInputBit << 1);
+      from = static_cast<const unsigned char*>(p_.skip) + fetch_skip_;
+      to = Row(r) + skip_to_;
       MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const size_t at = (static_cast<size_t>(image_) * p_.height + r) * p_.width + column_ + i;
-        Copy(to, p_.x, at * 2 * C + 32 * k + 8 * t_, row_inside && column_ + i < p_.width);
-        to += kWarpVecBytes<Stored>;
+      for (int a = 0; a < 2; ++a) {
+        CopyAsync(to, from, columns_ & kSkipBit);
+        CopyAsync(to + 512, from + 32 * C, columns_ & kSkipBit << 1);
+        from += row_bytes_;
+        to += Shape::kSkipRowBytes;
       }
     }
-    MSTPP_UNROLL
-    for (int a = 0; a < 2; ++a) {
-      MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) {
-        MSTPP_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          const size_t at =
-              (static_cast<size_t>(image_) * 2 * p_.height + 2 * r + a) * 2 * p_.width +
-              2 * column_ + i;
-          Copy(to, p_.skip, at * C + 32 * k + 8 * t_, row_inside && 2 * column_ + i < 2 * p_.width);
-          to += kWarpVecBytes<Stored>;
-        }
-      }
-    }
+    fetch_x_ += row_bytes_;
+    fetch_skip_ += 2 * row_bytes_;
     CopyCommit();
   }
 
-  MSTPP_DEVICE void Store(int y, int b, const float (&sum)[kTiles][4]) const {
+  MSTPP_DEVICE void Step(int r) {
+    CopyWait<Shape::kQueue - 2>();
+    __syncthreads();
+    Fetch(r + Shape::kQueue - 1);
+    const unsigned char* x_row = Row(r) + lane_ * 16;
+    const unsigned char* skip_row = x_row + Shape::kInputBytes + a_ * Shape::kSkipRowBytes;
     MSTPP_UNROLL
-    for (int side = 0; side < 2; ++side) {
-      if (column_ + side >= p_.width) return;
-      V vec = Zero<Pair>();
+    for (int n = 0; n < kTiles; ++n) {
+      float sum[2][2][4] = {};  // [b][m]: four sums in turn hide each other's latency
       MSTPP_UNROLL
-      for (int j = 0; j < kTiles; ++j) Set(vec.pair[j], sum[j][2 * side], sum[j][2 * side + 1]);
-      const size_t at = (static_cast<size_t>(image_) * 2 * p_.height + y) * 2 * p_.width +
-                        2 * (column_ + side) + b;
-      StoreChannels<2 * kTiles * kElement>(
-          static_cast<char*>(p_.y) + (at * C + part_ * 8 * kTiles + 2 * kTiles * t_) * kElement,
-          Policy::PackStored(vec));
+      for (int k = 0; k < kGroups; ++k) {
+        HalfVec skip[2];
+        MSTPP_UNROLL
+        for (int b = 0; b < 2; ++b) {
+          skip[b] = LoadVec<HalfVec>(skip_row + (b * kGroups + k) * Shape::kPlaneBytes + n * 512);
+        }
+        MSTPP_UNROLL
+        for (int i = 0; i < 8; ++i) {
+          const int s = i / 4, b = i / 2 % 2, m = i % 2;
+          Multiply(sum[b][m], skip_weight_[m][2 * k + s], skip[b].pair[2 * s],
+                   skip[b].pair[2 * s + 1], sum[b][m]);
+        }
+      }
+      MSTPP_UNROLL
+      for (int k = 0; k < 2 * kGroups; ++k) {
+        const HalfVec x = LoadVec<HalfVec>(x_row + k * Shape::kPlaneBytes + n * 512);
+        MSTPP_UNROLL
+        for (int i = 0; i < 8; ++i) {
+          const int s = i / 4, b = i / 2 % 2, m = i % 2;
+          Multiply(sum[b][m], weight_[b][m][2 * k + s], x.pair[2 * s], x.pair[2 * s + 1],
+                   sum[b][m]);
+        }
+      }
+      Store(n, sum);
+    }
+    store_ += 2 * row_bytes_;
+  }
+
+  // Tile n of the next row: eight channels of two neighbours a lane.
+  MSTPP_DEVICE void Store(int n, const float (&sum)[2][2][4]) const {
+    auto* to = static_cast<unsigned char*>(p_.y) + store_ + n * 32 * C;
+    MSTPP_UNROLL
+    for (int b = 0; b < 2; ++b) {
+      HalfVec vec;
+      TurnToPixels(sum[b][0], vec.pair[0], vec.pair[1]);
+      TurnToPixels(sum[b][1], vec.pair[2], vec.pair[3]);
+      if (columns_ & kStoreBit << n) StoreVec(to + b * 2 * C, vec);
     }
   }
 
   const UpsampleFuseParams& p_;
-  unsigned char* queue_;
-  int lane_, g_, t_, part_, column_, row_begin_, row_end_, image_;
+  WeightRows weight_[2][2][2 * kSteps], skip_weight_[2][kSteps];
+  int lane_, a_, group_, row_begin_, row_end_;
+  int64_t row_bytes_;                     // of x, of the skip and of y: as many
+  int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
+  int x_to_, skip_to_;                    // in a row of the queue
+  unsigned columns_;                      // which of the thread's columns are inside
 };
 
 }  // namespace mstpp::cuda
