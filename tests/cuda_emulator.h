@@ -274,6 +274,9 @@ inline void CopyAsync(void* shared, const void* source, bool inside) {
     std::memset(shared, 0, 16);
   }
 }
+inline void CopyAsyncIf(bool wanted, void* shared, const void* source, bool inside) {
+  if (wanted) CopyAsync(shared, source, inside);
+}
 inline void CopyCommit() {}
 template <int kPending>
 void CopyWait() {}

@@ -30,7 +30,7 @@ void CheckArithmetic(Arithmetic arithmetic) {
 Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const DeviceInfo& gpu) {
   CheckArithmetic(arithmetic);
   const Kernel<ConvParams> kernel{to_cube ? ConvKernel<true> : ConvKernel<false>,
-                                  ConvShape::kThreads, ConvShape::kSharedBytes, 2};
+                                  ConvShape::kThreads, ConvShape::kSharedBytes, true};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, ConvShape::kColumns);
   const int items = params.strips * params.images;
@@ -46,7 +46,8 @@ Launch ImageConvLaunch(Arithmetic arithmetic, ImageConvParams params, const Devi
   using Shape = ImageConvShape;
   params.strips = CeilDivide(params.width, Shape::kColumns);
   params.segments = CeilDivide(params.height, Shape::kRows);
-  const Kernel<ImageConvParams> kernel{ImageConvKernel, Shape::kWarps * 32, Shape::kSharedBytes, 2};
+  const Kernel<ImageConvParams> kernel{ImageConvKernel, Shape::kWarps * 32, Shape::kSharedBytes,
+                                       true};
   return kernel.Bind(params.strips * params.segments * params.images, params);
 }
 

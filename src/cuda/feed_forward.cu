@@ -16,7 +16,7 @@ template <class Policy, int C, int P, int kBlocks>
 Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
   using Shape = FeedForwardShape<Policy, C, P>;
   const Kernel<FeedForwardParams> kernel{FeedForwardKernel<Policy, C, P, kBlocks>,
-                                         Shape::kWarps * 32, Shape::kSharedBytes, 8};
+                                         Shape::kWarps * 32, Shape::kSharedBytes, true};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 1);
   const int items = params.strips * params.images;
@@ -33,10 +33,7 @@ Launch FeedForwardLaunch(Arithmetic arithmetic, int C, FeedForwardParams params,
                          const DeviceInfo& gpu) {
   params.reciprocal_channels = 1.0f / static_cast<float>(params.channels);
   if (arithmetic == Arithmetic::kFp16) {
-    if (C == 32 && getenv("FF4")) return LaunchFeedForward<Fp16, 32, 4, 4>(params, gpu);
-    if (C == 32 && !getenv("FF2")) return LaunchFeedForward<Fp16, 32, 4, 3>(params, gpu);
-    if (C == 32 && getenv("FF2")) return LaunchFeedForward<Fp16, 32, 4, 2>(params, gpu);
-    if (C == 64 && getenv("FF64")) return LaunchFeedForward<Fp16, 64, 2, 3>(params, gpu);
+    if (C == 32) return LaunchFeedForward<Fp16, 32, 4, 3>(params, gpu);
     if (C == 64) return LaunchFeedForward<Fp16, 64, 4, 1>(params, gpu);
     return LaunchFeedForward<Fp16, 128, 2, 1>(params, gpu);
   }

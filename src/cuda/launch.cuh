@@ -20,7 +20,7 @@ struct Kernel {
   void (*function)(const Params);
   int threads = 0;
   int shared_bytes = 0;
-  int waits = 0;  // calls WaitForKernelsBefore, so it may be started before they end
+  bool waits = false;  // calls WaitForKernelsBefore, so it may start before the kernel before ends
 
   // Allows the shared memory the kernel needs; before ResidentBlocks and launches.
   void Prepare() const {
@@ -50,7 +50,7 @@ struct Kernel {
       config.dynamicSmemBytes = shared_bytes;
       config.stream = stream;
       config.attrs = &overlap;
-      config.numAttrs = waits & (getenv("PDL") ? atoi(getenv("PDL")) : 31) ? 1 : 0;
+      config.numAttrs = waits ? 1 : 0;
       Check(cudaLaunchKernelEx(&config, function, params), "launching a kernel");
     };
   }

@@ -38,7 +38,7 @@ template <int C>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<C>;
   const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<C>, Shape::kThreads,
-                                          Shape::kSharedBytes, 2};
+                                          Shape::kSharedBytes, true};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, Shape::kColumns);
   const int items = params.strips * params.images;

@@ -90,8 +90,7 @@ void Enqueue(const Program& program, size_t first, size_t last, cudaStream_t mai
     Check(cudaStreamWaitEvent(after, event.get()), "waiting for an event");
   };
   for (size_t i = first; i < last; ++i) {
-    Step step = program.steps[i];
-    if (getenv("LINEAR")) step.aside = step.joins = false;
+    const Step& step = program.steps[i];
     if (step.aside && !forked) order(main, aside);
     if (step.aside) forked = true;
     if (step.joins && forked) {

@@ -19,7 +19,7 @@ template <class Policy, int C, int P, int kBlocks>
 Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
   using Shape = PositionShape<Policy, C, P>;
   const Kernel<PositionParams> kernel{PositionKernel<Policy, C, P, kBlocks>, kPositionWarps * 32,
-                                      Shape::SharedBytes(kPositionWarps), 4};
+                                      Shape::SharedBytes(kPositionWarps)};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 2);
   const int items = params.strips * Shape::kSlices * params.images;
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(Gram16Shape<C>::kWarps * 32)
 template <int C>
 Launch LaunchGram16(const GramParams& params) {
   using Shape = Gram16Shape<C>;
-  const Kernel<GramParams> kernel{Gram16Kernel<C>, Shape::kWarps * 32, Shape::kSharedBytes, 16};
+  const Kernel<GramParams> kernel{Gram16Kernel<C>, Shape::kWarps * 32, Shape::kSharedBytes};
   kernel.Prepare();
   return kernel.Bind(params.blocks * params.images, params);
 }
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(256)
 
 template <int C>
 Launch LaunchGram16Reduce(const GramReduceParams& params) {
-  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16, 1};
+  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16, true};
   return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params);
 }
 
@@ -131,7 +131,7 @@ Launch GramLaunch(int C, GramParams params) {
 }
 
 Launch GramReduceLaunch(GramReduceParams params) {
-  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4, 1};
+  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4, true};
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
@@ -143,14 +143,14 @@ Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
 
 Launch AttentionLogitsLaunch(AttentionParams params) {
   const Kernel<AttentionParams> kernel{AttentionLogitsKernel, kAttentionThreads,
-                                       AttentionShape(params.channels).size * 4, 1};
+                                       AttentionShape(params.channels).size * 4, true};
   kernel.Prepare();
   return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params);
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
   Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
-                                 AttentionShape(params.channels).size * 4, 1};
+                                 AttentionShape(params.channels).size * 4, true};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   } else if (form == MatrixForm::kFloatTiles) {

@@ -66,7 +66,7 @@ class Downsample {
     const int width = p.width / 2, thread = threadIdx.x;
     const int first = column + group_ * kKept * 8 + (lane_ >> 2);
     row_bytes_ = static_cast<int64_t>(p.width) * (2 * C);
-    store_ = (static_cast<int64_t>(image) * (p.height / 2) + row_begin_) * row_bytes_ +
+    store_ = (static_cast<int64_t>(image) * (p.height / 2) + row_begin_ - 1) * row_bytes_ +
              first * (4 * C) + sixteen_ * 32 + (lane_ & 3) * 8;
     columns_ = 0;
     for (int n = 0; n < kKept; ++n) {
@@ -90,20 +90,23 @@ class Downsample {
   MSTPP_DEVICE void Run() {
     MSTPP_UNROLL
     for (int i = 0; i < 32; ++i) {
-      (&weight_[0][0][0])[i] =
+      weight_[i / 2][i % 2] =
           LoadWeightRows(p_.weight, (sixteen_ * 16 + i / 2) * (C / 16) + 2 * group_ + i % 2, lane_);
     }
     WaitForKernelsBefore();
-    for (int r = row_begin_ - 1; r < row_begin_ + 2; ++r) Fetch(r);
+    for (int r = row_begin_ - 1; r < row_begin_ + 2; ++r) {
+      FetchUpper(r);
+      FetchLower(r);
+    }
+    CopyWait<2>();
+    __syncthreads();
+    Load(row_begin_ - 1, 0);
     Step<false, true>(row_begin_ - 1);
     MSTPP_NO_UNROLL
     for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
     Step<true, false>(row_end_ - 1);
-    if constexpr (kGroups > 1) {
-      __syncthreads();
-      AddGiven(row_end_ - 1);
-      Store(kept_);
-    }
+    if constexpr (kGroups > 1) __syncthreads();
+    Finish(row_end_ - 1);
   }
 
  private:
@@ -119,107 +122,117 @@ class Downsample {
     return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kPairBytes;
   }
 
-  // Pair r, the input rows 2 r + 1 and 2 r + 2, after the pair before.
-  MSTPP_DEVICE void Fetch(int r) {
-    if (r < row_end_) {
-      const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
-      unsigned char* to = Pair(r);
-      const unsigned upper = r >= 0 ? columns_ : 0u;
-      const unsigned lower = 2 * r + 2 < p_.height ? columns_ : 0u;
-      CopyAsync(to + to_, from, upper & kInputBit);
-      CopyAsync(to + to_ + 1024, from + 64 * C, upper & kInputBit << 1);
-      CopyAsync(to + to_ + kRowBytes, from + row_bytes_, lower & kInputBit);
-      CopyAsync(to + to_ + kRowBytes + 1024, from + row_bytes_ + 64 * C, lower & kInputBit << 1);
-      if (static_cast<int>(threadIdx.x) < 4 * kChunks) {
-        CopyAsync(to + rest_to_, from + rest_, (upper & kInputBit << 2) | (lower & kInputBit << 3));
-      }
-    }
+  // The first row of pair r, the input rows 2 r + 1 and 2 r + 2, after the pair before.
+  MSTPP_DEVICE void FetchUpper(int r) {
+    const unsigned columns = r >= 0 && r < row_end_ ? columns_ : 0u;
+    const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
+    unsigned char* to = Pair(r) + to_;
+    CopyAsync(to, from, columns & kInputBit);
+    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+  }
+
+  // The second row, and both rows' last pixels.
+  MSTPP_DEVICE void FetchLower(int r) {
+    const unsigned columns = r < row_end_ && 2 * r + 2 < p_.height ? columns_ : 0u;
+    const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_ + row_bytes_;
+    unsigned char* to = Pair(r) + to_ + kRowBytes;
+    CopyAsync(to, from, columns & kInputBit);
+    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+    const unsigned rest =
+        (columns & kInputBit << 3) | (r >= 0 && r < row_end_ ? columns_ & kInputBit << 2 : 0u);
+    CopyAsyncIf(static_cast<int>(threadIdx.x) < 4 * kChunks, Pair(r) + rest_to_,
+                static_cast<const unsigned char*>(p_.x) + fetch_ + rest_, rest);
     fetch_ += 2 * row_bytes_;
     CopyCommit();
   }
 
-  // Adds pair r to the sums. kHere: output row r is wanted, and finished. kBelow: the next is.
+  // The pixels of taps i, of pair r; first the tiles that the warp keeps.
+  MSTPP_DEVICE void Load(int r, int i) {
+    const int row = i / 4, kx = i % 4;
+    const unsigned char* from = Pair(r) + group_ * Shape::kPlaneBytes + lane_ * 16 +
+                                (row * kRowBytes + (kx & 1) * Shape::kParityBytes + (kx >> 1) * 64);
+    const int kept = group_ * kKept * 512, given = kKept * 512 - kept;
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      ahead_[n] =
+          LoadVec<HalfVec>(n < kKept ? from + kept + n * 512 : from + given + (n - kKept) * 512);
+    }
+  }
+
+  // Adds pair r to the sums. kHere: output row r is wanted, and complete then. kBelow: the next is.
+  // All but the one barrier is straight code, so that it is done between products; the pixels are
+  // loaded one pair of taps ahead.
   template <bool kHere, bool kBelow>
   MSTPP_DEVICE void Step(int r) {
-    CopyWait<Shape::kQueue - 2>();
-    __syncthreads();
-    Fetch(r + Shape::kQueue - 1);
-    if constexpr (kGroups > 1) {
-      if (r > row_begin_) {
-        AddGiven(r - 1);
-        Store(kept_);
-      }
-    }
-    // The tiles that the warp keeps come first.
-    const unsigned char* pair = Pair(r) + group_ * Shape::kPlaneBytes + lane_ * 16;
-    const unsigned char* first = pair + group_ * kKept * 512;
-    const unsigned char* second = pair + (kGroups > 1 ? (1 - group_) * kKept * 512 : 0);
     float sum[kTiles][4], zero[4] = {};
     MSTPP_UNROLL
-    for (int row = 0; row < 2; ++row) {
+    for (int i = 0; i < 8; ++i) {
+      HalfVec x[kTiles];
       MSTPP_UNROLL
-      for (int kx = 0; kx < 4; ++kx) {
-        const int at = row * kRowBytes + (kx & 1) * Shape::kParityBytes + (kx >> 1) * 64;
-        HalfVec x[kTiles];
+      for (int n = 0; n < kTiles; ++n) x[n] = ahead_[n];
+      if (i < 7 || kBelow) Load(i < 7 ? r : r + 1, (i + 1) % 8);
+      MSTPP_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        const bool begins = i == 0 && s == 0;
         MSTPP_UNROLL
         for (int n = 0; n < kTiles; ++n) {
-          x[n] = LoadVec<HalfVec>((n < kKept ? first + n * 512 : second + (n - kKept) * 512) + at);
-        }
-        MSTPP_UNROLL
-        for (int s = 0; s < 2; ++s) {
-          const bool begins = row == 0 && kx == 0 && s == 0;
-          MSTPP_UNROLL
-          for (int n = 0; n < kTiles; ++n) {
-            const HalfPair x0 = x[n].pair[2 * s], x1 = x[n].pair[2 * s + 1];
-            float(&here)[4] = sum[n];
-            float(&below)[4] = below_[n];
-            if (kHere) Multiply(here, weight_[2 + row][kx][s], x0, x1, begins ? below : here);
-            if (kBelow) Multiply(below, weight_[row][kx][s], x0, x1, begins ? zero : below);
-          }
+          const HalfPair x0 = x[n].pair[2 * s], x1 = x[n].pair[2 * s + 1];
+          float(&here)[4] = sum[n];
+          float(&below)[4] = below_[n];
+          if (kHere) Multiply(here, weight_[8 + i][s], x0, x1, begins ? below : here);
+          if (kBelow) Multiply(below, weight_[i][s], x0, x1, begins ? zero : below);
         }
       }
+      if (i == 3) {
+        // Pair r + 1 is there, pair r - 1 no longer read, and what is given of row r - 1 is there.
+        CopyWait<Shape::kQueue - 3>();
+        __syncthreads();
+      }
+      if (i == 4) FetchUpper(r + Shape::kQueue - 1);
+      if (i == 5) FetchLower(r + Shape::kQueue - 1);
+      if (i == 6 && kHere) Finish(r - 1);
     }
-    if constexpr (kHere && kGroups == 1) Store(sum);
-    if constexpr (kHere && kGroups > 1) Give(r, sum);
+    if constexpr (kHere) Keep(r, sum);
   }
 
-  MSTPP_DEVICE static float4* Given(int r, int warp) {
+  // What a warp is given of row r, after the barrier that follows.
+  MSTPP_DEVICE float4* Given(int r, int warp) const {
     unsigned char* given = SharedMemory() + Shape::kQueue * Shape::kPairBytes;
-    return reinterpret_cast<float4*>(given + ((r & 1) * Shape::kWarps + warp) * Shape::kGivenBytes);
+    given += ((r & 1) * Shape::kWarps + warp) * Shape::kGivenBytes;
+    return reinterpret_cast<float4*>(given) + lane_;
   }
 
-  MSTPP_DEVICE void Give(int r, const float (&sum)[kTiles][4]) {
-    float4* to = Given(r, warp_ ^ 1) + lane_;
+  // Row r's sums, until it is finished; of half the columns to the partner.
+  MSTPP_DEVICE void Keep(int r, const float (&sum)[kTiles][4]) {
     MSTPP_UNROLL
-    for (int n = 0; n < kKept; ++n) {
-      const float(&give)[4] = sum[(kKept + n) % kTiles];
-      to[n * 32] = make_float4(give[0], give[1], give[2], give[3]);
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
+    for (int n = 0; n < kTiles; ++n) {
+      if (n < kKept) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
+      } else {
+        Given(r, warp_ ^ 1)[(n - kKept) * 32] =
+            make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
+      }
     }
   }
 
-  MSTPP_DEVICE void AddGiven(int r) {
-    const float4* from = Given(r, warp_) + lane_;
-    MSTPP_UNROLL
-    for (int n = 0; n < kKept; ++n) {
-      const float4 other = from[n * 32];
-      kept_[n][0] += other.x;
-      kept_[n][1] += other.y;
-      kept_[n][2] += other.z;
-      kept_[n][3] += other.w;
-    }
-  }
-
-  // Row after row: four channels of a pixel a lane.
-  template <int kCount>
-  MSTPP_DEVICE void Store(const float (&sum)[kCount][4]) {
+  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
+  MSTPP_DEVICE void Finish(int r) {
+    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
     auto* to = static_cast<unsigned char*>(p_.y) + store_;
     MSTPP_UNROLL
     for (int n = 0; n < kKept; ++n) {
+      float(&sum)[4] = kept_[n];
+      if constexpr (kGroups > 1) {
+        const float4 given = Given(r, warp_)[n * 32];
+        sum[0] += given.x;
+        sum[1] += given.y;
+        sum[2] += given.z;
+        sum[3] += given.w;
+      }
       HalfPair first, second;
-      TurnToPixels(sum[n], first, second);
-      if (columns_ & kStoreBit << n) {
+      TurnToPixels(sum, first, second);
+      if (columns & kStoreBit << n) {
         *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first.bits, second.bits);
       }
     }
@@ -227,8 +240,9 @@ class Downsample {
   }
 
   const DownsampleParams& p_;
-  WeightRows weight_[4][4][2];
-  float below_[kTiles][4], kept_[kKept][4];
+  WeightRows weight_[16][2];
+  HalfVec ahead_[kTiles];
+  float below_[kTiles][4], kept_[kKept][4] = {};
   int lane_, warp_, group_, sixteen_, row_begin_, row_end_;
   int64_t row_bytes_;      // of the input, and of the output: as many
   int64_t fetch_, store_;  // the thread's next

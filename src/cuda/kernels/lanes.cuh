@@ -116,22 +116,6 @@ MSTPP_DEVICE void StoreWarpVec(unsigned char* array, int index, int lane, const 
   StoreVec(array + index * kWarpVecBytes<V> + lane * 16, vec, 512);
 }
 
-// The first kBytes of a Vec.
-template <int kBytes, class V>
-MSTPP_DEVICE void StoreChannels(void* address, const V& vec) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes % 16 == 0, "one store, or whole words");
-  if constexpr (kBytes == 4) {
-    *static_cast<uint32_t*>(address) = *reinterpret_cast<const uint32_t*>(&vec);
-  } else if constexpr (kBytes == 8) {
-    *static_cast<uint2*>(address) = *reinterpret_cast<const uint2*>(&vec);
-  } else {
-    MSTPP_UNROLL
-    for (int i = 0; i < kBytes / 16; ++i) {
-      static_cast<uint4*>(address)[i] = reinterpret_cast<const uint4*>(&vec)[i];
-    }
-  }
-}
-
 // Two pixels' Vecs as mma.sync's A operand wants them in registers: for every two pairs of channels
 // the lower pixel's and the upper pixel's in turn. Kept so in shared memory, a load needs no moves.
 template <class Pair>

@@ -121,6 +121,16 @@ MSTPP_DEVICE void CopyAsync(void* shared, const void* source, bool inside) {
                "r"(bytes)
                : "memory");
 }
+// The same in threads of which `wanted` is true; it need not be the warp's.
+MSTPP_DEVICE void CopyAsyncIf(bool wanted, void* shared, const void* source, bool inside) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  const int bytes = inside ? 16 : 0;
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %3, 0; @p cp.async.ca.shared.global [%0], [%1], 16, %2; }" ::
+          "r"(address),
+      "l"(source), "r"(bytes), "r"(static_cast<int>(wanted))
+      : "memory");
+}
 MSTPP_DEVICE void CopyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most kPending of this thread's latest groups are still under way.
 template <int kPending>
