@@ -66,12 +66,33 @@ void Packer::Rows(int outputs, Order output_order, int inputs, Order input_order
 }
 
 void Packer::Depthwise(int channels, const std::function<float(int channel, int tap)>& weight) {
+  if (type_ == WeightType::kHalf) return HalfDepthwise(channels, weight);
   for (int group = 0; group < channels; group += 32) {
     for (int tap = 0; tap < 9; ++tap) {
       for (int first = 0; first < 8; first += per_word()) {
         for (int t = 0; t < 4; ++t) {
           for (int i = first; i < first + per_word(); ++i) Put(weight(group + 8 * t + i, tap));
         }
+      }
+    }
+  }
+}
+
+void Packer::HalfDepthwise(int channels, const std::function<float(int channel, int tap)>& weight) {
+  for (int group = 0; group < channels; group += 32) {
+    for (int ky = 0; ky < 3; ++ky) {
+      for (int j = 0; j < 4; ++j) {
+        for (int g = 0; g < 8; ++g) {
+          const int channel = group + 8 * (g / 2) + 2 * j + g % 2;
+          for (int kx : {0, 1, 1, 2}) {
+            const float value = weight(channel, 3 * ky + kx);
+            Put(g % 2 == 0 ? value : 0.0f);
+            Put(g % 2 == 1 ? value : 0.0f);
+          }
+        }
+      }
+      for (int kx : {0, 2}) {
+        for (int channel = 0; channel < 32; ++channel) Put(weight(group + channel, 3 * ky + kx));
       }
     }
   }

@@ -29,7 +29,7 @@ class Packer {
   // WeightRows [outputs / 16][inputs / 16] (kernels/weight_rows.cuh).
   void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);
 
-  // [channels / 32][9 taps][4 t] Vecs.
+  // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: in FP32 [9 taps][4 t] Vecs.
   void Depthwise(int channels, const std::function<float(int channel, int tap)>& weight);
 
   std::vector<unsigned char> Take() { return std::move(bytes_); }
@@ -39,6 +39,7 @@ class Packer {
   int per_word() const { return type_ == WeightType::kHalf ? 8 : 4; }
   void Put(float value);
   void Tile(const std::function<float(int n, int k)>& weight);
+  void HalfDepthwise(int channels, const std::function<float(int channel, int tap)>& weight);
 
   WeightType type_;
   std::vector<unsigned char> bytes_;

@@ -17,7 +17,7 @@
 // channels, adding to `out`.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/depthwise.cuh"
 
 namespace mstpp::cuda {
 
@@ -56,8 +56,9 @@ struct FeedForwardShape {
   static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<V>;
   // W2 in shared memory where registers are short.
   static constexpr bool kSharedWeight2 = C != 64;
-  static constexpr int kWeight2 =
-      kDepthwise + kWarps * Depthwise<typename Policy::Pair, P>::kWeightBytes;
+  using Dw = Depthwise<typename Policy::Pair, P>;
+  static constexpr int kZeros = kDepthwise + kWarps * Dw::kWeightBytes;
+  static constexpr int kWeight2 = kZeros + Dw::kZeroBytes;
   static constexpr int kStats =
       kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<V> : 0);
   static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
@@ -69,7 +70,7 @@ class FeedForward {
   using Pair = typename Policy::Pair;
   using V = typename Shape::V;
   using Stored = typename Shape::Stored;
-  using Dw = Depthwise<Pair, P>;
+  using Dw = typename Shape::Dw;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kWarps = Shape::kWarps;
   static constexpr int kElement = sizeof(Stored) / 8;
@@ -100,6 +101,9 @@ class FeedForward {
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
                          static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
     CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);
+    for (int i = threadIdx.x; i < Dw::kZeroBytes / 16; i += kWarps * 32) {
+      reinterpret_cast<uint4*>(shared_ + Shape::kZeros)[i] = make_uint4(0, 0, 0, 0);
+    }
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
       const auto* depthwise = static_cast<const uint4*>(p_.depthwise) +
@@ -245,10 +249,11 @@ class FeedForward {
         SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
       }
       // Beside the other pixel of its pair, as Rows.
+      const int first = group_ * P + 2 * (pixel_ % kPixelStep<P>);
       unsigned char* at = shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow +
-                          (warp_ & ~1) * kWarpVecBytes<V> + lane_ * 16;
+                          first * kWarpVecBytes<V> + lane_ * 16;
       MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) StoreRowsPair(at, j, pixel_ & 1, normed.pair[j]);
+      for (int j = 0; j < 4; ++j) StoreRowsPair(at, j, pixel_ / kPixelStep<P>, normed.pair[j]);
     }
   }
 
@@ -283,17 +288,18 @@ class FeedForward {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
     V hidden[P];
     MSTPP_UNROLL
-    for (int i = 0; i < P; i += 2) {
+    for (int i = 0; i < kPixelStep<P>; ++i) {
+      const int partner = i + kPixelStep<P>;
       MSTPP_UNROLL
       for (int k = 0; k < kGroups; ++k) {
-        const auto x = LoadRows<Pair>(normed + (k * P + i) * kWarpVecBytes<V> + lane_ * 16);
+        const auto x = LoadRows<Pair>(normed + (k * P + 2 * i) * kWarpVecBytes<V> + lane_ * 16);
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
           if (k == 0) {
-            Policy::template Multiply<true>(hidden[i].pair[j], hidden[i + 1].pair[j], x,
+            Policy::template Multiply<true>(hidden[i].pair[j], hidden[partner].pair[j], x,
                                             w.first[k][j]);
           } else {
-            Policy::template Multiply<false>(hidden[i].pair[j], hidden[i + 1].pair[j], x,
+            Policy::template Multiply<false>(hidden[i].pair[j], hidden[partner].pair[j], x,
                                              w.first[k][j]);
           }
         }
@@ -302,8 +308,8 @@ class FeedForward {
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) Gelu(hidden[i]);
     V above[P];
-    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes, lane_, ends_,
-                  above);
+    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes,
+                  shared_ + Shape::kZeros, lane_, ends_, above);
     if (warming) return;
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) Gelu(above[i]);
@@ -321,15 +327,16 @@ class FeedForward {
         }
       }
       MSTPP_UNROLL
-      for (int i = 0; i < P; i += 2) {
-        const Rows<Pair> x = MakeRows(above[i], above[i + 1]);
+      for (int i = 0; i < kPixelStep<P>; ++i) {
+        const int partner = i + kPixelStep<P>;
+        const Rows<Pair> x = MakeRows(above[i], above[partner]);
         V lo, hi;
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
           Policy::template Multiply<true>(lo.pair[j], hi.pair[j], x, second[j]);
         }
         StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, lo);
-        StoreWarpVec(parts, (k * P + i + 1) * kWarps + warp_, lane_, hi);
+        StoreWarpVec(parts, (k * P + partner) * kWarps + warp_, lane_, hi);
       }
     }
   }

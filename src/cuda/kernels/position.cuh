@@ -13,7 +13,7 @@
 // itself, so there is no barrier. All else stays in registers.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/depthwise.cuh"
 
 namespace mstpp::cuda {
 
@@ -36,7 +36,8 @@ struct PositionShape {
   static constexpr int kRowBytes = kSlices * P * kWarpVecBytes<Stored>;
   static constexpr int kWeightBytes =
       kSlices * 2 * Depthwise<typename Policy::Pair, P>::kWeightBytes;
-  static constexpr int SharedBytes(int warps) { return kWeightBytes + warps * kQueue * kRowBytes; }
+  static constexpr int kQueues = kWeightBytes + Depthwise<typename Policy::Pair, P>::kZeroBytes;
+  static constexpr int SharedBytes(int warps) { return kQueues + warps * kQueue * kRowBytes; }
 };
 
 template <class Policy, int C, int P, int kWarps>
@@ -57,6 +58,10 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     reinterpret_cast<uint4*>(shared)[i] = dw1[i];
     reinterpret_cast<uint4*>(shared + kSlices * Dw::kWeightBytes)[i] = dw2[i];
   }
+  const unsigned char* zeros = shared + Shape::kWeightBytes;
+  for (int i = threadIdx.x; i < Dw::kZeroBytes / 16; i += kWarps * 32) {
+    reinterpret_cast<uint4*>(shared + Shape::kWeightBytes)[i] = make_uint4(0, 0, 0, 0);
+  }
   __syncthreads();
 
   const int item = blockIdx.x * kWarps + warp;
@@ -67,7 +72,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   if (image >= p.images) return;
   const unsigned char* weights1 = shared + slice * Dw::kWeightBytes;
   const unsigned char* weights2 = weights1 + kSlices * Dw::kWeightBytes;
-  unsigned char* queue = shared + Shape::kWeightBytes + warp * Shape::kQueue * Shape::kRowBytes;
+  unsigned char* queue = shared + Shape::kQueues + warp * Shape::kQueue * Shape::kRowBytes;
 
   const int row_begin = segment * p.rows;
   const int row_end = min(row_begin + p.rows, p.height);
@@ -126,26 +131,27 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     const unsigned char* row = queue + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
     V value[P];
     MSTPP_UNROLL
-    for (int i = 0; i < P; i += 2) {
+    for (int i = 0; i < kPixelStep<P>; ++i) {
+      const int partner = i + kPixelStep<P>;
       MSTPP_UNROLL
       for (int k = 0; k < kSlices; ++k) {
         const Rows<Pair> in =
             MakeRows<Pair>(Policy::Unpack(LoadWarpVec<Stored>(row, k * P + i, lane)),
-                           Policy::Unpack(LoadWarpVec<Stored>(row, k * P + i + 1, lane)));
+                           Policy::Unpack(LoadWarpVec<Stored>(row, k * P + partner, lane)));
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
           if (k == 0) {
-            Policy::template Multiply<true>(value[i].pair[j], value[i + 1].pair[j], in,
+            Policy::template Multiply<true>(value[i].pair[j], value[partner].pair[j], in,
                                             weight[k][j]);
           } else {
-            Policy::template Multiply<false>(value[i].pair[j], value[i + 1].pair[j], in,
+            Policy::template Multiply<false>(value[i].pair[j], value[partner].pair[j], in,
                                              weight[k][j]);
           }
         }
       }
     }
     V hidden[P];
-    first.Add(value, weights1, lane, ends, hidden);  // row y - 1
+    first.Add(value, weights1, zeros, lane, ends, hidden);  // row y - 1
     if (static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height)) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) Gelu(hidden[i]);
@@ -162,7 +168,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
       for (int i = 0; i < P; ++i) hidden[i] = Zero<Pair>();
     }
     V result[P];
-    second.Add(hidden, weights2, lane, ends, result);  // row y - 2
+    second.Add(hidden, weights2, zeros, lane, ends, result);  // row y - 2
     if (y - 2 < row_begin) continue;
     char* out =
         static_cast<char*>(p.d) +
