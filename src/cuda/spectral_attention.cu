@@ -113,9 +113,9 @@ Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& param
 
 Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const DeviceInfo& gpu) {
   if (arithmetic == Arithmetic::kFp16) {
-    if (C == 32) return LaunchPosition<Fp16, 32, 4, 3>(params, gpu);
-    if (C == 64) return LaunchPosition<Fp16, 64, 4, 3>(params, gpu);
-    return LaunchPosition<Fp16, 128, 2, 3>(params, gpu);
+    if (C == 32) return LaunchPosition<Fp16, 32, 4, 2>(params, gpu);
+    if (C == 64) return LaunchPosition<Fp16, 64, 4, 2>(params, gpu);
+    return LaunchPosition<Fp16, 128, 2, 2>(params, gpu);
   }
   throw Error(ErrorCode::kInternal, "cuda", "no position kernel for this precision");
 }
