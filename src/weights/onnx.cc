@@ -87,7 +87,9 @@ onnx::Model Parse(const Source& source) {
   onnx::Model model;
   if (!model.ParseFromArray(source.bytes.data(), bytes)) Corrupt(source.path);
   if (!model.has_graph()) {
-    throw Error(ErrorCode::kCorrupt, source.path, "this ONNX file holds no graph");
+    throw Error(
+        ErrorCode::kCorrupt, source.path,
+        "this ONNX file holds no graph: it was probably cut off, copy or download it again");
   }
   return model;
 }

@@ -165,8 +165,9 @@ def test_wrong_use(desk, mstpp, arguments, message):
     save_file(tensors, desk / "minmax.safetensors", {"scaling": "minmax"})
     photo = (desk / "photo.png").read_bytes()
     done = mstpp("compare", *arguments, "--weights", "small.safetensors", status=2)
-    assert done.stderr.splitlines()[-1].startswith("mstpp: error: ")
-    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+    assert done.stderr.startswith("mstpp: error: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
     assert (desk / "photo.png").read_bytes() == photo
 
 
