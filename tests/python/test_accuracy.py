@@ -1,87 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mstpp accuracy`: figures against scikit-image, spectral and NumPy; interruption and reports."""
+"""`mstpp accuracy`: figures against scikit-image, spectral and NumPy; reports."""
 
 import csv
 import html.parser
-import importlib.util
 import json
 import os
-import signal
 import subprocess
-import time
 import xml.etree.ElementTree as xml
 
-import h5py
 import numpy as np
 import pytest
 import spectral
+from accuracy_desk import (  # noqa: F401 (fixtures)
+    HEIGHT,
+    WIDTH,
+    accuracy,
+    desk,
+    save_envi,
+    save_mat,
+    save_npy,
+    scene,
+)
 from PIL import Image
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
-
-SMALL = {"stages": 1, "blocks": [1, 1]}
-WAVELENGTHS = np.arange(400, 701, 10)
-HEIGHT, WIDTH = 22, 27
-
-
-def scene(seed, height=HEIGHT, width=WIDTH):
-    """A cube of smooth spectra, 31 x height x width, with a corner that is 0."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width] / 8
-    cube = np.full((31, height, width), 0.3)
-    for _ in range(4):
-        a, b, c, d = generator.uniform(-1, 1, 4)
-        band = np.sin(WAVELENGTHS / 60 * a + 6 * b)
-        cube += 0.12 * band[:, None, None] * np.sin(3 * c * x + 3 * d * y + a)
-    cube = np.clip(cube, 0.02, 1)
-    cube[:, :2, :3] = 0
-    return cube.astype(np.float32)
-
-
-def save_npy(path, cube, wavelengths=WAVELENGTHS):
-    np.save(path, cube.astype(np.float32))
-    text = json.dumps({"wavelengths_nm": [float(nm) for nm in wavelengths]})
-    path.with_suffix(".json").write_text(text)
-
-
-def save_mat(path, cube):
-    with h5py.File(path, "w") as file:
-        file["cube"] = cube.transpose(0, 2, 1)
-        file["bands"] = WAVELENGTHS[:, None].astype(np.float64)
-
-
-def save_envi(path, cube):
-    metadata = {"wavelength": list(WAVELENGTHS), "wavelength units": "Nanometers"}
-    spectral.envi.save_image(str(path), cube.transpose(1, 2, 0), ext=".img", metadata=metadata)
-
-
-@pytest.fixture
-def desk(tmp_path, mstpp, source):
-    """A folder with three scenes, as cubes and as pictures made of them by NumPy."""
-    script = importlib.util.spec_from_file_location("make_chart", source / "examples/make_chart.py")
-    make_chart = importlib.util.module_from_spec(script)
-    script.loader.exec_module(make_chart)
-    (tmp_path / "small.json").write_text(json.dumps(SMALL))
-    mstpp("export", "--config", "small.json", "--seed", "3", "-o", "small.safetensors")
-    for folder in ("cubes", "pictures"):
-        (tmp_path / folder).mkdir()
-    for i in range(3):
-        cube = scene(i)
-        save_npy(tmp_path / "cubes" / f"scene{i}.npy", cube)
-        picture = make_chart.to_srgb(cube.transpose(1, 2, 0).astype(np.float64))
-        Image.fromarray(picture).save(tmp_path / "pictures" / f"scene{i}.png")
-    return tmp_path
-
-
-@pytest.fixture
-def accuracy(mstpp):
-    """`mstpp accuracy` with the small network's weights; what it says in JSON."""
-
-    def run(*arguments, status=0):
-        common = ["--weights", "small.safetensors", "--json"]
-        return json.loads(mstpp("accuracy", *arguments, *common, status=status).stdout)
-
-    return run
-
 
 def cut(cube, crop):
     return cube[:, crop : cube.shape[1] - crop, crop : cube.shape[2] - crop].astype(np.float64)
@@ -336,66 +277,6 @@ def test_what_is_refused_before_the_work(desk, status, arguments, message):
     assert done.stderr.startswith("mstpp: error: ") and done.stderr.count("\n") == 1
     assert message in done.stderr
     assert {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()} == before
-
-
-# Interruption
-
-
-def comparable(report):
-    return {key: report[key] for key in ("summary", "files", "failed", "crop")}
-
-
-def test_killed_and_resumed_gives_the_same_figures(desk, binary, accuracy):
-    (desk / "many").mkdir()
-    for i in range(16):
-        save_npy(desk / "many" / f"{i:02}.npy", scene(i, 60, 64))
-    arguments = ["many", "--crop", "0", "--device", "reference", "--against", "cpu"]
-    expected = comparable(accuracy(*arguments))
-    resumed = [*arguments, "--journal", "study.jsonl"]
-    process = subprocess.Popen(
-        [binary, "accuracy", *resumed, "--weights", "small.safetensors"],
-        cwd=desk, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-    journal = desk / "study.jsonl"
-    deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = journal.read_bytes().count(b"\n") - 1
-    assert 4 <= done < 16
-    with journal.open("ab") as file:
-        file.write(b'{"key":"torn')  # as if killed in the middle of a line
-    assert comparable(accuracy(*resumed)) == expected
-    assert journal.read_bytes().count(b"\n") == 1 + 16
-    before = journal.read_bytes()
-    assert comparable(accuracy(*resumed)) == expected
-    assert journal.read_bytes() == before
-
-
-def test_a_journal_knows_its_work(desk, mstpp, accuracy):
-    arguments = ["pictures", "--truth", "cubes", "--crop", "0", "--journal", "j"]
-    first = comparable(accuracy(*arguments))
-    other_crop = ["pictures", "--truth", "cubes", "--crop", "1", "--journal", "j"]
-    done = mstpp("accuracy", *other_crop, "--weights", "small.safetensors", status=2)
-    assert "crop is 0, not 1" in done.stderr
-    done = mstpp("accuracy", *arguments, "--config", "small.json", status=2)
-    assert "engine is" in done.stderr
-    # A changed truth is measured anew; an unchanged picture of another name is not.
-    save_npy(desk / "cubes" / "scene1.npy", scene(9))
-    os.rename(desk / "pictures" / "scene0.png", desk / "pictures" / "renamed.png")
-    os.rename(desk / "cubes" / "scene0.npy", desk / "cubes" / "renamed.npy")
-    os.rename(desk / "cubes" / "scene0.json", desk / "cubes" / "renamed.json")
-    common = ["--weights", "small.safetensors", "--json"]
-    done = mstpp("accuracy", *arguments, *common)
-    assert "2 images were in j" in done.stderr
-    files = {file["input"]: file for file in json.loads(done.stdout)["files"]}
-    old = {file["input"]: file for file in first["files"]}
-    assert files["pictures/scene2.png"] == old["pictures/scene2.png"]
-    renamed = files["pictures/renamed.png"] | {"input": ""}
-    assert renamed == old["pictures/scene0.png"] | {"input": ""}
-    assert files["pictures/scene1.png"] != old["pictures/scene1.png"]
 
 
 # Reports
