@@ -265,6 +265,7 @@ Action AddCompare(CLI::App& app) {
       ->type_name("PNG");
   AddPictureFlags(app, flags->options);
   AddModelFlags(app, flags->model);
+  AddOnnxRuntimeFlag(app, flags->options);
   AddThreadsFlag(app, flags->options);
   AddOutputFlags(app, flags->output);
   return [flags] { return Compare(*flags); };
