@@ -19,21 +19,24 @@ class OnnxDamage : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string kind = GetParam();
-    has_checksum_ = kind == "published" || kind == "restructured";
+    has_checksum_ = kind != "raw" && kind != "simplified";
     if (!has_checksum_) {
       bytes_ = Slurp(GoldenFile("mstpp_seed0_1x3x24x40_" + kind + ".onnx"));
       return;
     }
     const Model model = Model::Load(GoldenFile("stress_one_stage.pth"));
-    bytes_ = BuildOnnx(model, {.form = kind == "published" ? AttentionForm::kPublished
-                                                           : AttentionForm::kRestructured});
+    OnnxOptions options;
+    if (kind == "half") options.precision = Precision::kFP16;
+    if (kind == "restructured") options.form = AttentionForm::kRestructured;
+    bytes_ = BuildOnnx(model, options);
   }
 
   std::string bytes_;
   bool has_checksum_ = false;
 };
 INSTANTIATE_TEST_SUITE_P(Files, OnnxDamage,
-                         ::testing::Values("raw", "simplified", "published", "restructured"),
+                         ::testing::Values("raw", "simplified", "published", "restructured",
+                                           "half"),
                          [](const auto& info) { return std::string(info.param); });
 
 // Where the numbers of the constants lie.

@@ -115,7 +115,7 @@ bool ReadByName(const onnx::Graph& graph, const Source& source, WeightsFile* fil
     if (!IsOnnxWeight(tensor.name())) continue;
     weights.push_back(StoredOnnxTensor(tensor, source.path));
     weights.back().name = tensor.name();
-    sum.Add(tensor.name(), weights.back().storage.data(), weights.back().storage.size());
+    sum.Add(tensor, weights.back().storage.data(), weights.back().storage.size());
   }
   const auto written = [&](const char* key) {
     const auto entry = file->metadata.find(key);
