@@ -31,6 +31,7 @@ using Clock = std::chrono::steady_clock;
 struct BenchFlags {
   OutputFlags output;
   ModelFlags model;
+  Options options;  // onnxruntime_library; the rest is each case's
   std::string devices = "auto", precisions = "fp32", sizes = "482x512", batches = "1",
               threads = "0";
   std::string input, csv;
@@ -87,6 +88,14 @@ struct Tensors {
   TensorView in;
   MutableTensorView out;
 };
+
+Options OptionsOf(const BenchFlags& flags, const BenchCase& c) {
+  Options options = flags.options;
+  options.device = c.device;
+  options.precision = c.precision;
+  options.threads = c.threads;
+  return options;
+}
 
 // Random in [0, 1), or the picture scaled to it; `size` becomes the picture's.
 Tensors MakeTensors(const Config& config, const std::optional<Image>& picture, BenchCase& c) {
@@ -152,12 +161,8 @@ BenchResult RunCase(const BenchFlags& flags, const Model& model,
                     const std::optional<Image>& picture, BenchCase c) {
   ResetPeakMemory();
   Tensors t = MakeTensors(model.config(), picture, c);
-  Options options;
-  options.device = c.device;
-  options.precision = c.precision;
-  options.threads = c.threads;
   const Clock::time_point start = Clock::now();
-  const Engine engine(model, options);
+  const Engine engine(model, OptionsOf(flags, c));
   BenchResult result;
   engine.Run(t.in, t.out);
   result.ready_seconds = SecondsSince(start);
@@ -186,11 +191,7 @@ ExitStatus Serve(const BenchFlags& flags, const Model& model, const std::optiona
                  BenchCase c) {
   ResetPeakMemory();
   Tensors t = MakeTensors(model.config(), picture, c);
-  Options options;
-  options.device = c.device;
-  options.precision = c.precision;
-  options.threads = c.threads;
-  const Engine engine(model, options);
+  const Engine engine(model, OptionsOf(flags, c));
   for (int i = 0; i < std::max(1, flags.warm_up); ++i) engine.Run(t.in, t.out);
   const auto say = [](const Json& json) { std::cout << json.dump() << std::endl; };
   say({{"ready", "mstpp"}});
@@ -278,6 +279,7 @@ Action AddBench(CLI::App& app) {
   app.add_option("--csv", flags->csv, "Write a table of the cases there")->type_name("FILE");
   app.add_flag("--serve", flags->serve,
                "One run for each line of standard input, for comparing in turns with others");
+  AddOnnxRuntimeFlag(app, flags->options);
   AddModelFlags(app, flags->model);
   AddOutputFlags(app, flags->output);
   return [flags] { return Bench(*flags); };

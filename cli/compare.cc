@@ -174,6 +174,8 @@ Comparison Run(Console& console, const CompareFlags& flags, const Engine& a, con
     throw UsageError("--heatmap is of one image; " + flags.input + " holds several");
   }
   LayerwiseComparison layers(a, b);
+  console.Note("mstpp: A " + Describe(a));
+  console.Note("mstpp: B " + Describe(b));
   const int64_t bands = a.model().config().bands;
   const auto size = static_cast<size_t>(bands * source.height() * source.width());
   std::vector<float> out_a(size), out_b(size);
@@ -230,8 +232,6 @@ ExitStatus Compare(const CompareFlags& flags) {
   const Model model = LoadModel(flags.model);
   const Engine a = MakeSide(flags.a, flags.options, model, flags.model);
   const Engine b = MakeSide(flags.b, flags.options, model, flags.model);
-  console.Note("mstpp: A " + Describe(a));
-  console.Note("mstpp: B " + Describe(b));
   const Comparison comparison = Run(console, flags, a, b);
   Tell(console, comparison);
   if (!flags.heat_map.empty()) {
@@ -265,6 +265,7 @@ Action AddCompare(CLI::App& app) {
       ->type_name("PNG");
   AddPictureFlags(app, flags->options);
   AddModelFlags(app, flags->model);
+  AddOnnxRuntimeFlag(app, flags->options);
   AddThreadsFlag(app, flags->options);
   AddOutputFlags(app, flags->output);
   return [flags] { return Compare(*flags); };

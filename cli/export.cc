@@ -6,6 +6,7 @@
 #include <array>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "command.h"
@@ -19,7 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array kFormats{"safetensors", "npz", "onnx"};  // and the file endings
-constexpr std::array kOnnxFlags{"--opset", "--batch", "--size", "--pad", "--precision"};
+constexpr std::array kOnnxFlags{"--opset",   "--batch",     "--size", "--pad",
+                                "--no-crop", "--precision", "--form"};
 
 struct ExportFlags {
   OutputFlags output;
@@ -27,9 +29,26 @@ struct ExportFlags {
   std::string format;
   std::string out;
   OnnxOptions onnx;
-  Padding padding = Padding::kReflect;
+  bool no_crop = false;
   std::string size;
 };
+
+std::optional<Padding> ParseGraphPadding(const std::string& name) {
+  if (name == "none") return std::nullopt;
+  try {
+    return ParsePadding(name);
+  } catch (const Error&) {
+    throw Error(ErrorCode::kInvalidArgument, "padding",
+                "'" + name + "' is not one of reflect, zero, none");
+  }
+}
+
+AttentionForm ParseForm(const std::string& name) {
+  if (name == "published") return AttentionForm::kPublished;
+  if (name == "restructured") return AttentionForm::kRestructured;
+  throw Error(ErrorCode::kInvalidArgument, "form",
+              "'" + name + "' is not one of published, restructured");
+}
 
 std::string FormatOf(const ExportFlags& flags) {
   if (flags.out.empty()) return flags.format.empty() ? kFormats.front() : flags.format;
@@ -58,7 +77,7 @@ void Write(const ExportFlags& flags, const Model& model, const std::string& form
   const WritingFile writing;
   if (format != "onnx") return model.Save(path);
   OnnxOptions options = flags.onnx;
-  options.padding = flags.padding;
+  options.crop = !flags.no_crop;
   if (!flags.size.empty()) {
     const Size size = ParseSize(flags.size);
     options.height = size.height;
@@ -100,10 +119,16 @@ void AddOnnxFlags(CLI::App& app, ExportFlags& flags) {
   app.add_option("--size", flags.size, "Rows and columns of the input (default: any)")
       ->type_name("HxW")
       ->group(group);
-  AddNamed(app, "--pad", flags.padding, ParsePadding,
-           "How the graph pads to multiples of 8: reflect (default) or zero")
+  AddNamed(app, "--pad", flags.onnx.padding, ParseGraphPadding,
+           "How the graph pads to multiples of 8: reflect (default), zero, or none: its input's "
+           "sides must be such multiples")
       ->group(group);
-  AddNamed(app, "--precision", flags.onnx.precision, ParsePrecision, "fp32 (default) or fp16")
+  app.add_flag("--no-crop", flags.no_crop, "The output keeps the padded size")->group(group);
+  AddNamed(app, "--precision", flags.onnx.precision, ParsePrecision,
+           "fp32 (default), or fp16: weights and arithmetic but for sums")
+      ->group(group);
+  AddNamed(app, "--form", flags.onnx.form, ParseForm,
+           "S-MSA as published (default), or restructured: the same function with less arithmetic")
       ->group(group);
 }
 

@@ -95,6 +95,28 @@ TEST(OnnxRead, HalfPrecisionRoundsOnce) {
 }
 
 // The published form is known by its structure alone.
+// As many bytes of another type, as many elements of another shape: no reader could tell otherwise.
+TEST(OnnxRead, TypesAndShapesAreUnderTheChecksum) {
+  const auto with = [](Precision precision, const std::function<void(onnx::Tensor&)>& change) {
+    onnx::Model model = ParseOnnx(BuildOnnx(Drawn(), {.precision = precision}));
+    for (onnx::Tensor& tensor : *model.mutable_graph()->mutable_initializer()) {
+      if (tensor.name() == "body.1.embedding.weight") change(tensor);
+    }
+    return model.SerializeAsString();
+  };
+  EXPECT_NO_THROW(ReadOnnxBytes(with(Precision::kFP16, [](onnx::Tensor&) {})));
+  ExpectError(with(Precision::kFP16,
+                   [](onnx::Tensor& tensor) { tensor.set_data_type(onnx::Tensor::BFLOAT16); }),
+              ErrorCode::kCorrupt, "their checksum is another");
+  ExpectError(with(Precision::kFP32,
+                   [](onnx::Tensor& tensor) {
+                     const int64_t rows = tensor.dims(2);
+                     tensor.mutable_dims()->RemoveLast();
+                     tensor.set_dims(2, rows * rows);
+                   }),
+              ErrorCode::kCorrupt, "their checksum is another");
+}
+
 TEST(OnnxRead, NamesDoNotMatterInThePublishedForm) {
   for (int opset : {13, 17}) {
     const std::string bytes = Anonymous(BuildOnnx(Drawn(), {.opset = opset}));

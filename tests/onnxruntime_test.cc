@@ -5,13 +5,17 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
 #include <filesystem>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "backend_testing.h"
 #include "mstpp/error.h"
 #include "mstpp/model.h"
+#include "onnx/export.h"
+#include "onnxruntime/library.h"
 #include "weights/weights.h"
 
 namespace mstpp::testing {
@@ -85,6 +89,86 @@ TEST_F(OnnxRuntimeTest, PadsAsTheReferenceDoes) {
       const Array output = RunBackend(*backend, model, input, padding);
       EXPECT_LE(LargestError(output.data, expected.data), 1e-5 * LargestMagnitude(expected.data))
           << h << " x " << w;
+    }
+  }
+}
+
+// Among them ones seen before: what a session keeps of a shape must not leak into another.
+TEST_F(OnnxRuntimeTest, OneSessionTakesAnySizeAndBatch) {
+  const Model model = LoadWeights("stress_one_stage");
+  const std::unique_ptr<Backend> backend = Make(model), reference = MakeBackend("reference", model);
+  const std::array<std::array<int64_t, 3>, 12> shapes{{{1, 8, 8},
+                                                       {2, 8, 16},
+                                                       {3, 5, 7},
+                                                       {1, 13, 18},
+                                                       {4, 21, 9},
+                                                       {2, 40, 24},
+                                                       {1, 64, 33},
+                                                       {5, 16, 16},
+                                                       {1, 7, 50},
+                                                       {2, 31, 31},
+                                                       {2, 8, 16},
+                                                       {1, 13, 18}}};
+  unsigned seed = 0;
+  for (const auto& [n, h, w] : shapes) {
+    const Array input = RandomArray(n, 3, h, w, ++seed);
+    const Array expected = RunBackend(*reference, model, input);
+    EXPECT_LE(LargestError(RunBackend(*backend, model, input).data, expected.data),
+              1e-5 * LargestMagnitude(expected.data))
+        << n << " x " << h << " x " << w;
+  }
+}
+
+// An exported file's output, by the C library alone.
+Array RunFile(const ort::Library& library, const std::string& bytes, Array input) {
+  const ort::Api& api = library.api();
+  const auto options = ort::Create<ort::SessionOptions>(
+      library, "options", api.CreateSessionOptions, api.ReleaseSessionOptions);
+  const auto session =
+      ort::Create<ort::Session>(library, "loading", api.CreateSessionFromArray, api.ReleaseSession,
+                                library.env(), bytes.data(), bytes.size(), options.get());
+  const auto memory = ort::Create<ort::MemoryInfo>(library, "memory", api.CreateCpuMemoryInfo,
+                                                   api.ReleaseMemoryInfo, ort::kDeviceAllocator,
+                                                   ort::kDefaultMemory);
+  const auto wrap = [&](Array& array) {
+    const std::array<int64_t, 4> shape{array.n, array.c, array.h, array.w};
+    return ort::Create<ort::Value>(library, "wrapping", api.CreateTensorWithDataAsOrtValue,
+                                   api.ReleaseValue, memory.get(), array.data.data(),
+                                   array.data.size() * sizeof(float), shape.data(), shape.size(),
+                                   ort::kFloat);
+  };
+  Array output(input.n, 31, input.h, input.w);
+  const auto x = wrap(input), y = wrap(output);
+  const char *from = "input", *to = "output";
+  const ort::Value* in = x.get();
+  ort::Value* out = y.get();
+  library.Check(api.Run(session.get(), nullptr, &from, &in, 1, &to, 1, &out), "running");
+  return output;
+}
+
+TEST_F(OnnxRuntimeTest, RunsExportedFiles) {
+  const ort::Library& library = ort::Library::Load(options_.onnxruntime_library);
+  const Model model = LoadWeights("stress_one_stage");
+  const std::unique_ptr<Backend> reference = MakeBackend("reference", model);
+  const Array input = RandomArray(2, 3, 13, 18, 6);
+  for (Padding padding : {Padding::kReflect, Padding::kZero}) {
+    const Array expected = RunBackend(*reference, model, input, padding);
+    for (AttentionForm form : {AttentionForm::kPublished, AttentionForm::kRestructured}) {
+      for (int opset : {13, 17}) {
+        for (bool fixed : {false, true}) {
+          for (const auto& [precision, tolerance] :
+               {std::pair{Precision::kFP32, 1e-5}, {Precision::kFP16, 0x1p-8}}) {
+            OnnxOptions options{
+                .opset = opset, .padding = padding, .precision = precision, .form = form};
+            if (fixed)
+              std::tie(options.batch, options.height, options.width) = std::tuple(2, 13, 18);
+            const Array output = RunFile(library, BuildOnnx(model, options), input);
+            EXPECT_LE(LargestError(output.data, expected.data),
+                      tolerance * LargestMagnitude(expected.data))
+                << "opset " << opset << ", fixed " << fixed << ", " << ToString(precision);
+          }
+        }
+      }
     }
   }
 }

@@ -93,9 +93,11 @@ def onnxruntime(options, picture):
 
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = options.threads
-    with _onnx_file(options, picture) as path:
+    given = contextlib.nullcontext(options.onnx) if options.onnx else _onnx_file(options, picture)
+    with given as path:
         session = ort.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"rgb": picture})[0], {"onnxruntime": ort.__version__}
+    feed = {session.get_inputs()[0].name: picture}
+    return lambda: session.run(None, feed)[0], {"onnxruntime": ort.__version__}
 
 
 def openvino(options, picture):
@@ -135,6 +137,7 @@ def parse_arguments():
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--weights", default=str(DEFAULT_WEIGHTS))
+    parser.add_argument("--onnx", help="onnxruntime: run this file, not PyTorch's export")
     parser.add_argument("--output", help="write the last output there, as .npy")
     parser.add_argument("--serve", action="store_true", help="one run for each line of the input")
     return parser.parse_args()

@@ -316,7 +316,7 @@ class CpuBackend final : public Backend {
     view.stride_c = 1;
     view.stride_h = static_cast<int64_t>(y.row);
     view.stride_w = static_cast<int64_t>(y.pixel);
-    tap(node.name2.empty() ? node.name : node.name2, view);
+    tap(node.tap_name(), view);
   }
 
   Model model_;

@@ -270,7 +270,7 @@ class PortableNetwork<T>::Compiler {
   void AddTap(const Node& node) {
     const Map<T> map = Value(node.output);
     program_.taps.push_back({.after_step = static_cast<int>(program_.steps.size()) - 1,
-                             .name = node.name,
+                             .name = node.tap_name(),
                              .data = map.data,
                              .height = map.height,
                              .width = map.width,

@@ -390,7 +390,7 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
     if (taps && node.output != graph_.output) {
       const Value& out = graph_.values[node.output];
       program.taps.push_back({.after_step = static_cast<int>(program.steps.size()) - 1,
-                              .name = node.name,
+                              .name = node.tap_name(),
                               .data = value(node.output),
                               .height = shape.height >> out.level,
                               .width = shape.width >> out.level,

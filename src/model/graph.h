@@ -31,6 +31,9 @@ struct Node {
   int output = -1;
   std::string name2;  // kUpsampleFuse: the fusion's name; kFeedForward: unused
   int heads = 0;      // kSpectralAttention
+
+  // The module whose output is the block's: the name of the tap on it, in every backend.
+  const std::string& tap_name() const { return name2.empty() ? name : name2; }
 };
 
 struct Graph {

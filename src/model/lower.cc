@@ -21,7 +21,7 @@ class Lowering {
     values_[graph.input] = input;
     for (const Node& node : graph.nodes) {
       values_[node.output] = Block(node);
-      t_.EndBlock(node.name2.empty() ? node.name : node.name2, values_[node.output]);
+      t_.EndBlock(node.tap_name(), values_[node.output]);
     }
     return values_[graph.output];
   }
@@ -67,6 +67,23 @@ class Lowering {
   Id LinearWeight(const std::string& name) {
     const std::vector<int64_t>& shape = network_.tensor(name + ".weight").shape;
     return Weight(name + ".weight", {shape[0], shape[1], 1, 1});
+  }
+
+  // A matrix whose rows, shared out among the heads, became columns: heads x inputs x rows of one.
+  Tensor TransposedHeads(const std::string& name, int64_t heads) const {
+    const Tensor& matrix = network_.tensor(name);
+    const int64_t rows = matrix.shape[0] / heads, inputs = matrix.shape[1];
+    Tensor transposed{{heads, inputs, rows}, {}};
+    transposed.data.reserve(matrix.data.size());
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t i = 0; i < inputs; ++i) {
+        for (int64_t row = 0; row < rows; ++row) {
+          transposed.data.push_back(
+              matrix.data[static_cast<size_t>((head * rows + row) * inputs + i)]);
+        }
+      }
+    }
+    return transposed;
   }
 
   Id Conv3x3(const Node& node, Id x) {
@@ -143,14 +160,17 @@ class Lowering {
     const Id norm_k = NormFromS(name + ".to_k", p, wk, {0, node.heads, d, 1});
     const Id norm_q = NormFromS(name + ".to_q", r, wq, {0, node.heads, 1, d});
     const Id p_heads = t_.Reshape(name + "/P/heads", p, {0, node.heads, d, c});
-    const Id wq_heads = t_.Reshape(name + ".to_q/heads", wq, {node.heads, d, c});
-    Id scores = t_.MatMulTransposed(name + "/scores", p_heads, wq_heads);
+    const Id wq_heads =
+        t_.Weight(name + ".to_q/heads", TransposedHeads(name + ".to_q.weight", node.heads),
+                  {node.heads, c, d}, Width::kWide);
+    Id scores = t_.MatMul(name + "/scores", p_heads, wq_heads);
     scores = t_.Div(name + "/scores/k", scores, norm_k);
     scores = t_.Div(name + "/scores/q", scores, norm_q);
     const Id a = Attention(name, scores);
 
     const Id wv = LinearWeight(name + ".to_v");
-    const Id wv_heads = t_.Reshape(name + ".to_v/heads", wv, {node.heads, d, c});
+    const Id wv_heads =
+        t_.Weight(name + ".to_v/heads", network_.tensor(name + ".to_v.weight"), {node.heads, d, c});
     const Id a_v = t_.MatMul(name + "/AV", a, wv_heads);
     const Id m = t_.MatMul(name + "/M", Weight(name + ".proj.weight"),
                            t_.Reshape(name + "/AV/flat", a_v, {0, c, c}));

@@ -13,7 +13,8 @@ enum class AttentionForm {
 };
 
 // Takes every block of the network apart. `input` is the padded picture; returns the padded cube.
-// Weights keep their PyTorch names, and their shapes but for added extents of 1.
+// Weights keep their PyTorch names, and their shapes but for added extents of 1. (The restructured
+// form has copies of some beside them, arranged by heads.)
 Primitives::Id Lower(const Network& network, AttentionForm form, Primitives& target,
                      Primitives::Id input);
 

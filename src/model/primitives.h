@@ -29,7 +29,8 @@ class Primitives {
 
   virtual ~Primitives() = default;
 
-  // The elements of `tensor` in another shape, if one is given.
+  // The elements of `tensor` in another shape, if one is given. What is no weight of the state
+  // dictionary but made of one has a slash in its name.
   virtual Id Weight(const std::string& name, const Tensor& tensor,
                     const std::vector<int64_t>& shape = {}, Width width = Width::kNetwork) = 0;
 

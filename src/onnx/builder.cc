@@ -224,7 +224,7 @@ void OnnxBuilder::AddChecksum() {
   OnnxChecksum sum;
   for (const onnx::Tensor& tensor : graph_.initializer()) {
     if (!IsOnnxWeight(tensor.name())) continue;
-    sum.Add(tensor.name(), tensor.raw_data().data(), tensor.raw_data().size());
+    sum.Add(tensor, tensor.raw_data().data(), tensor.raw_data().size());
   }
   AddProperty(kOnnxNames, sum.Names());
   AddProperty(kOnnxChecksum, sum.All());

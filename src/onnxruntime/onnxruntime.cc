@@ -192,7 +192,7 @@ class OnnxRuntimeBackend final : public Backend {
     const auto x = Wrap(s.input, 1, image.c, size);
     const Graph& graph = model_.network().graph;
     std::vector<const char*> names;
-    for (const Node& node : graph.nodes) names.push_back(TapName(node).c_str());
+    for (const Node& node : graph.nodes) names.push_back(node.tap_name().c_str());
     std::vector<ort::Value*> values(names.size());
     RunSession(TapSession(), x.get(), names, values.data());
     std::vector<Owned<ort::Value>> owned;
@@ -210,10 +210,6 @@ class OnnxRuntimeBackend final : public Backend {
       }
       if (tap) tap(names[i], view);
     }
-  }
-
-  static const std::string& TapName(const Node& node) {
-    return node.name2.empty() ? node.name : node.name2;
   }
 
   ort::Session* TapSession() const {

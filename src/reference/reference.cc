@@ -78,7 +78,7 @@ class ReferenceBackend final : public Backend {
       values[graph.input] = PadInput(input, image, network.config.padding_multiple(), padding);
       for (const Node& node : graph.nodes) {
         values[node.output] = RunNode(node, network.tensors, values);
-        if (tap) HandOver(tap, node.name2.empty() ? node.name : node.name2, values[node.output]);
+        if (tap) HandOver(tap, node.tap_name(), values[node.output]);
       }
       Crop(values[graph.output], output, image);
     }

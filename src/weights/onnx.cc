@@ -87,7 +87,9 @@ onnx::Model Parse(const Source& source) {
   onnx::Model model;
   if (!model.ParseFromArray(source.bytes.data(), bytes)) Corrupt(source.path);
   if (!model.has_graph()) {
-    throw Error(ErrorCode::kCorrupt, source.path, "this ONNX file holds no graph");
+    throw Error(
+        ErrorCode::kCorrupt, source.path,
+        "this ONNX file holds no graph: it was probably cut off, copy or download it again");
   }
   return model;
 }
@@ -113,7 +115,7 @@ bool ReadByName(const onnx::Graph& graph, const Source& source, WeightsFile* fil
     if (!IsOnnxWeight(tensor.name())) continue;
     weights.push_back(StoredOnnxTensor(tensor, source.path));
     weights.back().name = tensor.name();
-    sum.Add(tensor.name(), weights.back().storage.data(), weights.back().storage.size());
+    sum.Add(tensor, weights.back().storage.data(), weights.back().storage.size());
   }
   const auto written = [&](const char* key) {
     const auto entry = file->metadata.find(key);

@@ -3,16 +3,18 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <string>
 
 #include "core/sha256.h"
+#include "weights/onnx.pb.h"
 
 namespace mstpp {
 
 constexpr char kOnnxAttention[] = "attention";  // "published" or "restructured"
 constexpr char kOnnxPadding[] = "padding";      // "reflect", "zero" or "none"
-// Checksums: of the weights' names, and of their names and numbers.
+// Checksums: of the weights' names, and of their names, types, shapes and numbers.
 constexpr char kOnnxNames[] = "weights_names";
 constexpr char kOnnxChecksum[] = "weights_checksum";
 
@@ -22,8 +24,11 @@ inline bool IsOnnxWeight(const std::string& name) { return name.find('/') == std
 class OnnxChecksum {
  public:
   // In any order. `data` as they lie in the file.
-  void Add(const std::string& name, const void* data, size_t bytes) {
-    sums_[name] = Sha256(data, bytes);
+  void Add(const onnx::Tensor& tensor, const void* data, size_t bytes) {
+    std::string& sum = sums_[tensor.name()];
+    sum = std::to_string(tensor.data_type());
+    for (int64_t extent : tensor.dims()) sum += ' ' + std::to_string(extent);
+    sum += ' ' + Sha256(data, bytes);
   }
 
   std::string Names() const { return Join(false); }

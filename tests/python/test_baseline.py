@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PyTorch network of bench/baselines, on golden inputs: a peer that computes something else
-would be no peer. `./dev bench` installs PyTorch and runs this; elsewhere it is skipped."""
+would be no peer. And what the installed PyTorch exports of it: mstpp reads the weights in there.
+`./dev bench` installs PyTorch and runs this; elsewhere it is skipped."""
 
 import json
 import sys
@@ -35,3 +36,19 @@ def test_golden(source, network_of, weights):
             cube = network(torch.from_numpy(rgb).double()).numpy()
         # In float64, as the golden outputs: what is left is their rounding to float32.
         assert np.abs(cube - golden).max() <= 1e-7 * np.abs(golden).max(), case
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize("weights", ["stress", "stress_one_stage"])
+def test_weights_in_an_export(network_of, mstpp, tmp_path, weights, opset):
+    pytest.importorskip("onnx")
+    safetensors = pytest.importorskip("safetensors.torch")
+    network = network_of(weights)
+    picture = torch.zeros(1, 3, 13, 18)
+    path = str(tmp_path / "raw.onnx")
+    torch.onnx.export(network, (picture,), path, opset_version=opset, dynamo=False)
+    mstpp("export", "--weights", "raw.onnx", "-o", "read.safetensors")
+    read = safetensors.load_file(tmp_path / "read.safetensors")
+    state = network.state_dict()
+    assert set(read) == set(state)
+    assert all(torch.equal(read[name], state[name]) for name in state)

@@ -116,6 +116,10 @@ def test_version(mstpp):
         (["export", "--opset", "17"], "--format onnx"),
         (["export", "--format", "onnx", "--opset", "3"], "13 to 17"),
         (["export", "--format", "onnx", "--size", "big"], "482x512"),
+        (["export", "--format", "onnx", "--size", "13x16", "--pad", "none"], "multiples of 8"),
+        (["export", "--format", "onnx", "--pad", "edge"], "reflect, zero, none"),
+        (["export", "--format", "onnx", "--form", "fused"], "published, restructured"),
+        (["export", "--format", "npz", "--no-crop"], "--format onnx"),
         (["doctor", "now"], "now"),
     ],
 )

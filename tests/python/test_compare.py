@@ -2,6 +2,7 @@
 """`mstpp compare`: its statistics against NumPy, and the block that it names."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -78,6 +79,25 @@ def test_names_the_block_whose_layer_norm_was_changed(desk, compare, block):
     assert all(b["max"] == 0 for b in report["blocks"][: names.index(block)])
     report = compare("cpu,fp32,changed.safetensors", "reference", "photo.png", status=1)
     assert report["first_departure"] == block
+
+
+def test_onnx_runtime_names_the_same_block(desk, compare):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    (library,) = pathlib.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*")
+    block = "body.1.encoder_layers.0.0.blocks.0.1"
+    change(desk, f"{block}.norm.weight", 1.001)
+    there = ["photo.png", "--onnxruntime", library]
+    report = compare("onnxruntime", "reference", *there)
+    assert report["first_departure"] is None and len(report["blocks"]) == 22
+    assert all(b["max"] > 0 for b in report["blocks"])
+    report = compare("onnxruntime", "cpu,,changed.safetensors", *there, status=1)
+    assert report["first_departure"] == block
+
+
+def test_an_onnx_runtime_that_is_not_there(desk, mstpp):
+    command = ["compare", "onnxruntime", "cpu", "photo.png", "--onnxruntime", "/nowhere/lib.so"]
+    done = mstpp(*command, "--weights", "small.safetensors", status=1)
+    assert "/nowhere/lib.so" in done.stderr and "pip install onnxruntime" in done.stderr
 
 
 def test_tolerances_decide(desk, compare):
@@ -165,8 +185,9 @@ def test_wrong_use(desk, mstpp, arguments, message):
     save_file(tensors, desk / "minmax.safetensors", {"scaling": "minmax"})
     photo = (desk / "photo.png").read_bytes()
     done = mstpp("compare", *arguments, "--weights", "small.safetensors", status=2)
-    assert done.stderr.splitlines()[-1].startswith("mstpp: error: ")
-    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+    assert done.stderr.startswith("mstpp: error: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
     assert (desk / "photo.png").read_bytes() == photo
 
 
