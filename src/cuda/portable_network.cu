@@ -264,13 +264,13 @@ class PortableNetwork<T>::Compiler {
   }
 
   void Add(const char* kernel, Launch launch) {
-    program_.steps.push_back({graph_.nodes[node_].name, kernel, std::move(launch), false, false});
+    program_.steps.push_back({BlockName(graph_.nodes[node_]), kernel, std::move(launch), false, false});
   }
 
   void AddTap(const Node& node) {
     const Map<T> map = Value(node.output);
     program_.taps.push_back({.after_step = static_cast<int>(program_.steps.size()) - 1,
-                             .name = node.name,
+                             .name = BlockName(node),
                              .data = map.data,
                              .height = map.height,
                              .width = map.width,

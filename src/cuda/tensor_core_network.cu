@@ -261,7 +261,7 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
   Program program;
   const auto add = [&](const Node& node, const char* kernel, Launch launch, bool aside = false,
                        bool joins = false) {
-    program.steps.push_back({node.name, kernel, std::move(launch), aside, joins});
+    program.steps.push_back({BlockName(node), kernel, std::move(launch), aside, joins});
   };
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
@@ -390,7 +390,7 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
     if (taps && node.output != graph_.output) {
       const Value& out = graph_.values[node.output];
       program.taps.push_back({.after_step = static_cast<int>(program.steps.size()) - 1,
-                              .name = node.name,
+                              .name = BlockName(node),
                               .data = value(node.output),
                               .height = shape.height >> out.level,
                               .width = shape.width >> out.level,

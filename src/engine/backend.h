@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "mstpp/engine.h"
 
@@ -27,6 +28,11 @@ class Backend {
                    Scratch& scratch) const = 0;
   virtual void RunWithTaps(const TensorView& input, const MutableTensorView& output,
                            Padding padding, Scratch& scratch, const Engine::Tap& tap) const = 0;
+
+  // Engine::Profile. By default an error.
+  virtual std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                          Padding padding, Scratch& scratch, int warm_up,
+                                          int runs) const;
 
   // What it runs on: "AMD EPYC, AVX2, 2 threads".
   virtual std::string Description() const = 0;

@@ -40,6 +40,14 @@ struct Graph {
   int output = -1;  // the padded cube
 };
 
+// The name under which a block's output is known: of its last module.
+inline const std::string& BlockName(const Node& node) {
+  return node.name2.empty() ? node.name : node.name2;
+}
+
+// The stem of the files that compute it: "spectral_attention".
+const char* Stem(Op op);
+
 // MST++ (Cai et al., CVPRW 2022): the whole network is in mstpp.cc.
 Graph BuildMstPlusPlus(const Config& config);
 

@@ -21,7 +21,7 @@ class Lowering {
     values_[graph.input] = input;
     for (const Node& node : graph.nodes) {
       values_[node.output] = Block(node);
-      t_.EndBlock(node.name2.empty() ? node.name : node.name2, values_[node.output]);
+      t_.EndBlock(BlockName(node), values_[node.output]);
     }
     return values_[graph.output];
   }

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/profile.h"
 #include "model/network.h"
 #include "model/padding.h"
 #include "reference/blocks.h"
@@ -78,10 +79,17 @@ class ReferenceBackend final : public Backend {
       values[graph.input] = PadInput(input, image, network.config.padding_multiple(), padding);
       for (const Node& node : graph.nodes) {
         values[node.output] = RunNode(node, network.tensors, values);
-        if (tap) HandOver(tap, node.name2.empty() ? node.name : node.name2, values[node.output]);
+        if (tap) HandOver(tap, BlockName(node), values[node.output]);
       }
       Crop(values[graph.output], output, image);
     }
+  }
+
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  Padding padding, Scratch& scratch, int warm_up,
+                                  int runs) const override {
+    return ProfileByTaps(*this, model_.network().graph, input, output, padding, scratch, warm_up,
+                         runs);
   }
 
  private:

@@ -78,7 +78,7 @@ LayerwiseComparison::LayerwiseComparison(const Engine& a, const Engine& b) : a_(
                             a.model().name()));
   }
   for (const Node& node : a.model().network().graph.nodes) {
-    blocks_.push_back({node.name2.empty() ? node.name : node.name2});
+    blocks_.push_back({BlockName(node)});
   }
 }
 
