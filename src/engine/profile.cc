@@ -3,15 +3,7 @@
 
 #include <chrono>
 
-#include "mstpp/error.h"
-
 namespace mstpp {
-
-std::vector<KernelTime> Backend::Profile(const TensorView&, const MutableTensorView&, Padding,
-                                         Scratch&, int, int) const {
-  throw Error(ErrorCode::kUnsupported, "profile",
-              "this backend cannot tell how long each block takes; cpu, cuda and reference can");
-}
 
 std::vector<KernelTime> ProfileByTaps(const Backend& backend, const Graph& graph,
                                       const TensorView& input, const MutableTensorView& output,
