@@ -13,11 +13,12 @@ import datetime
 import json
 import os
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
 import time
+
+import page
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -159,14 +160,6 @@ def machine_of(options):
     }
 
 
-def write_table(path, text, name="cpu"):
-    """Replaces what stands between the table's marks."""
-    begin, end = f"<!-- {name} table -->", f"<!-- end of {name} table -->"
-    page = path.read_text()
-    first, last = page.index(begin) + len(begin), page.index(end)
-    path.write_text(page[:first] + "\n" + text + "\n" + page[last:])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mstpp", default=str(ROOT / "build/release/cli/mstpp"))
@@ -193,12 +186,12 @@ def main():
     today = datetime.date.today().isoformat()
     heading = f"{machine['runs_on']}; {machine['compiler']}; {rates}; {today}."
     print(heading, text, sep="\n\n")
-    name = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    name = page.file_name(machine["cpu"])
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     record = {"date": today, "machine": machine, "results": results}
     (folder / f"cpu-{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    write_table(ROOT / "docs" / "performance.md", heading + "\n\n" + text)
+    page.write_table("cpu table", heading + "\n\n" + text)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,18 @@
 // events, the median of 200 runs after 50. With --kernels also every kernel by itself.
 //
 //   cuda_bench [--size HxW] [--batches 1,16] [--precisions fp16,...] [--kernels] [--portable]
+//     [--group PICTURES]  that the graph takes at a time
+//     [--warm-up N] [--runs N] [--seconds S]  fewer runs if a measurement takes longer than that
+//     [--json FILE]
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -28,6 +33,9 @@ struct Arguments {
   int height = 482, width = 512, index = 0;
   std::vector<int> batches = {1};
   std::vector<Precision> precisions = {Precision::kFP16};
+  int group = kGroup, warm_up = 50, runs = 200;
+  double seconds = 10;
+  std::string json;
   bool kernels = false, portable = false;
 };
 
@@ -60,6 +68,16 @@ Arguments Parse(int argc, char** argv) {
     } else if (flag == "--precisions") {
       a.precisions.clear();
       for (const std::string& p : Split(next())) a.precisions.push_back(ParsePrecision(p));
+    } else if (flag == "--group") {
+      a.group = std::max(1, std::stoi(next()));
+    } else if (flag == "--warm-up") {
+      a.warm_up = std::stoi(next());
+    } else if (flag == "--runs") {
+      a.runs = std::max(1, std::stoi(next()));
+    } else if (flag == "--seconds") {
+      a.seconds = std::stod(next());
+    } else if (flag == "--json") {
+      a.json = next();
     } else if (flag == "--kernels") {
       a.kernels = true;
     } else if (flag == "--portable") {
@@ -69,6 +87,12 @@ Arguments Parse(int argc, char** argv) {
     }
   }
   return a;
+}
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 class Timer {
@@ -81,28 +105,42 @@ class Timer {
     cudaEventDestroy(begin_);
     cudaEventDestroy(end_);
   }
-  // Milliseconds: median, least, 95th percentile.
+  // Milliseconds: median, least, 95th percentile; and how many runs there were.
   struct Result {
     double median, least, p95;
+    int warm_up, runs;
   };
+  // Fewer runs than asked for, but seven, once `seconds` are over; a fifth of them for warming up.
   template <class Work>
-  Result Measure(cudaStream_t stream, int warm, int runs, const Work& work) {
-    for (int i = 0; i < warm; ++i) work();
+  Result Measure(cudaStream_t stream, int warm_up, int runs, double seconds, const Work& work) {
+    const auto begin = Clock::now();
+    int warm = 0;
+    while (warm < warm_up && (warm < 2 || SecondsSince(begin) < seconds / 5)) {
+      Once(stream, work);
+      ++warm;
+    }
     std::vector<double> times;
-    for (int i = 0; i < runs; ++i) {
-      Check(cudaEventRecord(begin_, stream), "recording");
-      work();
-      Check(cudaEventRecord(end_, stream), "recording");
-      Check(cudaEventSynchronize(end_), "running");
-      float ms = 0;
-      Check(cudaEventElapsedTime(&ms, begin_, end_), "timing");
-      times.push_back(ms);
+    while (static_cast<int>(times.size()) < runs &&
+           (times.size() < 7 || SecondsSince(begin) < seconds)) {
+      times.push_back(Once(stream, work));
     }
     std::sort(times.begin(), times.end());
-    return {times[times.size() / 2], times.front(), times[times.size() * 95 / 100]};
+    return {times[times.size() / 2], times.front(), times[times.size() * 95 / 100], warm,
+            static_cast<int>(times.size())};
   }
 
  private:
+  template <class Work>
+  double Once(cudaStream_t stream, const Work& work) {
+    Check(cudaEventRecord(begin_, stream), "recording");
+    work();
+    Check(cudaEventRecord(end_, stream), "recording");
+    Check(cudaEventSynchronize(end_), "running");
+    float ms = 0;
+    Check(cudaEventElapsedTime(&ms, begin_, end_), "timing");
+    return ms;
+  }
+
   cudaEvent_t begin_, end_;
 };
 
@@ -121,7 +159,7 @@ void TimeKernels(const Program& program, cudaStream_t main, cudaStream_t aside) 
       repeated.steps.push_back({step.node, step.kernel, step.launch});
     const Graph graph(repeated, main, aside);
     const double us =
-        timer.Measure(main, 2, 9, [&] { graph.Launch(main); }).median * 1000 / kRepeats;
+        timer.Measure(main, 2, 9, 10, [&] { graph.Launch(main); }).median * 1000 / kRepeats;
     fmt::print("  {:<44} {:<18} {:8.2f} us\n", step.node, step.kernel, us);
     Sum& sum = by_kernel[step.kernel];
     sum.us += us;
@@ -135,14 +173,23 @@ void TimeKernels(const Program& program, cudaStream_t main, cudaStream_t aside) 
   fmt::print("  sum of the main stream's kernels {:.1f} us\n", total);
 }
 
-void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu) {
+size_t FreeMemory() {
+  size_t free = 0, total = 0;
+  Check(cudaMemGetInfo(&free, &total), "asking for the GPU's memory");
+  return free;
+}
+
+// One record a batch is added to `results`.
+void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu,
+           nlohmann::ordered_json& results) {
+  const size_t free = FreeMemory();
   auto network = a.portable ? nullptr : MakeTensorCoreNetwork(model.network(), precision, gpu);
   const bool tensor_cores = network != nullptr;
   if (!tensor_cores) network = MakePortableNetwork(model.network(), precision, gpu);
   const int multiple = model.config().padding_multiple();
   const Stream main, aside;
   for (int batch : a.batches) {
-    const Shape shape{std::min(batch, kGroup), static_cast<int>(RoundUp(a.height, multiple)),
+    const Shape shape{std::min(batch, a.group), static_cast<int>(RoundUp(a.height, multiple)),
                       static_cast<int>(RoundUp(a.width, multiple))};
     const size_t pixels = static_cast<size_t>(shape.images) * a.height * a.width;
     std::vector<float> picture(pixels * model.config().in_channels);
@@ -169,15 +216,30 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
     const Graph graph(program, main.get(), aside.get());
     const int launches = (batch + shape.images - 1) / shape.images;
     Timer timer;
-    const Timer::Result r = timer.Measure(main.get(), 50, 200, [&] {
+    const Timer::Result r = timer.Measure(main.get(), a.warm_up, a.runs, a.seconds, [&] {
       for (int i = 0; i < launches; ++i) graph.Launch(main.get());
     });
+    // Weights, code, arena and graph; not the pictures and cubes, which are the caller's.
+    const int64_t used = static_cast<int64_t>(free) - static_cast<int64_t>(FreeMemory()) -
+                         static_cast<int64_t>(image.size() + cube.size());
     fmt::print(
         "{} {} batch {} in groups of {}: median {:.4f} ms ({:.4f} an image), least {:.4f}, p95 "
-        "{:.4f}; {} kernels, arena {:.0f} MB\n",
+        "{:.4f} of {}; {} kernels, arena {:.0f} MB, in all {:.0f} MB\n",
         ToString(precision), tensor_cores ? "tensor-core" : "portable", batch, shape.images,
-        r.median, r.median / batch, r.least, r.p95, program.steps.size(),
-        static_cast<double>(arena.size()) / 1e6);
+        r.median, r.median / batch, r.least, r.p95, r.runs, program.steps.size(),
+        static_cast<double>(arena.size()) / 1e6, static_cast<double>(used) / 1e6);
+    results.push_back({{"precision", ToString(precision)},
+                       {"kernels", tensor_cores ? "tensor-core" : "portable"},
+                       {"batch", batch},
+                       {"group", shape.images},
+                       {"warmUp", r.warm_up},
+                       {"runs", r.runs},
+                       {"medianMs", r.median},
+                       {"minMs", r.least},
+                       {"p95Ms", r.p95},
+                       {"launches", program.steps.size() * static_cast<size_t>(launches)},
+                       {"arenaBytes", arena.size()},
+                       {"memoryBytes", used}});
     if (a.kernels) TimeKernels(program, main.get(), aside.get());
     std::fflush(stdout);
   }
@@ -185,14 +247,22 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
 
 int Run(int argc, char** argv) {
   const Arguments arguments = Parse(argc, argv);
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   const Model model = Model::Random({}, 1);
   const DeviceInfo gpu = QueryDevice(arguments.index);
   const DeviceScope scope(arguments.index);
   fmt::print("{}, {} x {}\n", gpu.name, arguments.height, arguments.width);
-  for (Precision precision : arguments.precisions) Bench(arguments, model, precision, gpu);
-  fmt::print("all of it {:.2f} s\n",
-             std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  nlohmann::ordered_json json = {{"gpu", gpu.name},
+                                 {"height", arguments.height},
+                                 {"width", arguments.width},
+                                 {"results", nlohmann::ordered_json::array()}};
+  for (Precision precision : arguments.precisions) {
+    Bench(arguments, model, precision, gpu, json["results"]);
+  }
+  fmt::print("all of it {:.2f} s\n", SecondsSince(begin));
+  if (!arguments.json.empty() && !(std::ofstream(arguments.json) << json.dump(1) << std::endl)) {
+    throw Error(ErrorCode::kIo, arguments.json, "cannot write");
+  }
   return 0;
 }
 

@@ -20,7 +20,8 @@ import sys
 import tempfile
 
 import numpy as np
-from compare import HERE, ROOT, Runner, write_table
+import page
+from compare import HERE, ROOT, Runner
 
 # Of mstpp's exports; --size is added to those that are fixed.
 EXPORTS = {
@@ -149,7 +150,7 @@ def main():
     (folder / f"onnx-{name}.json").write_text(
         json.dumps(record | {"results": results}, indent=1) + "\n"
     )
-    write_table(ROOT / "docs" / "performance.md", text, "onnx")
+    page.write_table("onnx table", text)
 
 
 if __name__ == "__main__":

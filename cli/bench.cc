@@ -9,18 +9,16 @@
 #include <iostream>
 #include <memory>
 #include <optional>
-#include <random>
 #include <sstream>
 
 #include "bench_report.h"
+#include "bench_tensors.h"
+#include "block_profile.h"
 #include "command.h"
 #include "console.h"
 #include "core/atomic_file.h"
 #include "cpu/rates.h"
 #include "flags.h"
-#include "model/macs.h"
-#include "model/network.h"
-#include "model/padding.h"
 #include "mstpp/mstpp.h"
 
 namespace mstpp::cli {
@@ -83,39 +81,12 @@ std::vector<BenchCase> Cases(const BenchFlags& flags) {
   return cases;
 }
 
-struct Tensors {
-  std::vector<float> input, output;
-  TensorView in;
-  MutableTensorView out;
-};
-
 Options OptionsOf(const BenchFlags& flags, const BenchCase& c) {
   Options options = flags.options;
   options.device = c.device;
   options.precision = c.precision;
   options.threads = c.threads;
   return options;
-}
-
-// Random in [0, 1), or the picture scaled to it; `size` becomes the picture's.
-Tensors MakeTensors(const Config& config, const std::optional<Image>& picture, BenchCase& c) {
-  Tensors t;
-  if (picture) c.size = {picture->height, picture->width};
-  const int64_t pixels = c.size.height * c.size.width;
-  t.input.resize(static_cast<size_t>(c.batch * config.in_channels * pixels));
-  t.output.resize(static_cast<size_t>(c.batch * config.bands * pixels));
-  if (picture) {
-    for (size_t i = 0; i < t.input.size(); ++i) {
-      t.input[i] = picture->data[i % picture->data.size()] / picture->white;
-    }
-  } else {
-    std::mt19937 generator(1);
-    for (float& v : t.input) v = static_cast<float>(generator() >> 8) * 0x1p-24f;
-  }
-  t.in = TensorView::Nchw(t.input.data(), c.batch, config.in_channels, c.size.height, c.size.width);
-  t.out =
-      MutableTensorView::Nchw(t.output.data(), c.batch, config.bands, c.size.height, c.size.width);
-  return t;
 }
 
 // The kernel forgets the process's peak, so that each case has its own.
@@ -131,28 +102,14 @@ double PeakMemoryMiB() {
 
 // Block by block: the least of a few runs, as the blocks are short and others on the machine can
 // only lengthen them.
-std::vector<BlockTime> TimeBlocks(const Engine& engine, const Tensors& t, int runs) {
-  const Network& network = engine.model().network();
-  const int64_t multiple = network.config.padding_multiple();
+std::vector<BlockTime> TimeBlocks(const Engine& engine, const BenchTensors& t, int runs) {
+  TensorView one = t.in;
+  one.n = 1;
+  MutableTensorView out = t.out;
+  out.n = 1;
   std::vector<BlockTime> blocks;
-  for (int run = 0; run < runs; ++run) {
-    Clock::time_point last = Clock::now();
-    size_t i = 0;
-    TensorView one = t.in;
-    one.n = 1;
-    MutableTensorView out = t.out;
-    out.n = 1;
-    engine.RunWithTaps(one, out, [&](const std::string& name, const TensorView&) {
-      const double seconds = SecondsSince(last);
-      if (run == 0) {
-        const Macs macs = CountNodeMacs(network.graph, network.graph.nodes.at(i),
-                                        RoundUp(one.h, multiple), RoundUp(one.w, multiple));
-        blocks.push_back({name, seconds, 2.0 * static_cast<double>(macs.restructured)});
-      }
-      blocks[i].seconds = std::min(blocks[i].seconds, seconds);
-      ++i;
-      last = Clock::now();
-    });
+  for (const BlockProfile& block : ProfileBlocks(engine, one, out, /*warm_up=*/0, runs)) {
+    blocks.push_back({block.name, block.latency.min, block.operations});
   }
   return blocks;
 }
@@ -160,7 +117,7 @@ std::vector<BlockTime> TimeBlocks(const Engine& engine, const Tensors& t, int ru
 BenchResult RunCase(const BenchFlags& flags, const Model& model,
                     const std::optional<Image>& picture, BenchCase c) {
   ResetPeakMemory();
-  Tensors t = MakeTensors(model.config(), picture, c);
+  BenchTensors t = MakeTensors(model.config(), picture, c.size, c.batch);
   const Clock::time_point start = Clock::now();
   const Engine engine(model, OptionsOf(flags, c));
   BenchResult result;
@@ -190,7 +147,7 @@ BenchResult RunCase(const BenchFlags& flags, const Model& model,
 ExitStatus Serve(const BenchFlags& flags, const Model& model, const std::optional<Image>& picture,
                  BenchCase c) {
   ResetPeakMemory();
-  Tensors t = MakeTensors(model.config(), picture, c);
+  BenchTensors t = MakeTensors(model.config(), picture, c.size, c.batch);
   const Engine engine(model, OptionsOf(flags, c));
   for (int i = 0; i < std::max(1, flags.warm_up); ++i) engine.Run(t.in, t.out);
   const auto say = [](const Json& json) { std::cout << json.dump() << std::endl; };
@@ -225,9 +182,6 @@ ExitStatus Bench(const BenchFlags& flags) {
   const Model model = LoadModel(flags.model);
   std::optional<Image> picture;
   if (!flags.input.empty()) picture = ReadImage(flags.input);
-  if (picture && picture->channels != model.config().in_channels) {
-    throw UsageError(flags.input + ": the network wants another number of channels");
-  }
   const std::vector<BenchCase> cases = Cases(flags);
   if (flags.serve) {
     if (cases.size() != 1) throw UsageError("--serve takes one case, not lists");

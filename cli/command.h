@@ -30,5 +30,6 @@ Action AddExport(CLI::App& app);
 Action AddCompare(CLI::App& app);
 Action AddAccuracy(CLI::App& app);
 Action AddBench(CLI::App& app);
+Action AddProfile(CLI::App& app);
 
 }  // namespace mstpp::cli

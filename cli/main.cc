@@ -31,6 +31,7 @@ constexpr Subcommand kSubcommands[] = {
     {"accuracy", "Measure errors over many pictures, against another engine or the truth",
      AddAccuracy},
     {"bench", "Time the network, end to end and by block", AddBench},
+    {"profile", "Time each kernel and each block of the network", AddProfile},
 };
 
 constexpr char kExamples[] =

@@ -11,6 +11,7 @@
 
 #include "backend_testing.h"
 #include "cuda/device.h"
+#include "model/network.h"
 #include "model/padding.h"
 #include "mstpp/error.h"
 #include "mstpp/model.h"
@@ -295,6 +296,29 @@ TEST_F(CudaTest, TapsAgreeWithTheReference) {
       EXPECT_LE(RelativeRms(values.at(name), wanted), tolerance)
           << ToString(precision) << " " << name;
     }
+  }
+}
+
+TEST_F(CudaTest, ProfilesEveryBlock) {
+  const Model model = Model::Random({.stages = 1}, 41);
+  const Array input = RandomArray(3, 3, 41, 66, 42);
+  for (const Kernels kernels : {Kernels::kBest, Kernels::kPortable}) {
+    const auto backend = Make(model, Precision::kFP16, kernels);
+    Array output(3, 31, 41, 66);
+    const auto scratch = backend->NewScratch();
+    const std::vector<KernelTime> times =
+        backend->Profile(input.view(), output.view(), Padding::kReflect, *scratch, 1, 4);
+    std::vector<std::string> blocks;
+    for (const KernelTime& time : times) {
+      if (blocks.empty() || blocks.back() != time.block) blocks.push_back(time.block);
+      EXPECT_FALSE(time.kernel.empty()) << time.block;
+      EXPECT_THAT(time.ms, ::testing::SizeIs(4)) << time.block;
+      EXPECT_THAT(time.ms, ::testing::Each(::testing::Gt(0.0))) << time.block;
+    }
+    std::vector<std::string> expected;
+    for (const Node& node : model.network().graph.nodes) expected.push_back(node.tap_name());
+    EXPECT_EQ(blocks, expected);
+    EXPECT_EQ(output.data, RunBackend(*backend, model, input).data);
   }
 }
 

@@ -7,6 +7,10 @@
 Times shift with the machine's clock and load, so peers are compared in turns, not one after the
 other: with --serve the program prints {"ready": ...} once it is warm, then runs once and prints
 {"seconds": ...} for each line it reads, and its summary at the end of its input.
+
+    python3 bench/baselines/run_peer.py torch-compile --device cuda --precision fp16 --batches 1,16
+
+times PyTorch on a GPU (cuda_peer.py).
 """
 
 import argparse
@@ -129,18 +133,42 @@ def parse_arguments():
         height, width = text.split("x")
         return int(height), int(width)
 
+    def precisions(text):
+        if unknown := set(text.split(",")) - {"fp32", "tf32", "fp16", "bf16"}:
+            raise argparse.ArgumentTypeError(f"no such precision: {', '.join(sorted(unknown))}")
+        return text.split(",")
+
+    def batches(text):
+        return [int(batch) for batch in text.split(",")]
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--size", type=size, default=(482, 512), metavar="HxW")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    gpu = parser.add_argument_group("with --device cuda")
+    gpu.add_argument("--precision", type=precisions, default=["fp32"], metavar="LIST")
+    gpu.add_argument("--batches", type=batches, default=[1, 16], metavar="LIST")
+    gpu.add_argument("--mode", default="default", help="of torch.compile")
+    gpu.add_argument("--seconds", type=float, default=10, help="for each measurement, about")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--runs", type=int, help="10 on a CPU, 200 on a GPU")
+    parser.add_argument("--warmup", type=int, help="2 on a CPU, 50 on a GPU")
     parser.add_argument("--weights", default=str(DEFAULT_WEIGHTS))
     parser.add_argument("--onnx", help="onnxruntime: run this file, not PyTorch's export")
     parser.add_argument("--output", help="write the last output there, as .npy")
     parser.add_argument("--serve", action="store_true", help="one run for each line of the input")
-    return parser.parse_args()
+    options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    if on_gpu and options.serve:
+        parser.error("--serve is for the CPU")
+    if on_gpu and options.peer not in ("pytorch", "torch-compile"):
+        parser.error(f"{options.peer} is timed on the CPU only")
+    if options.runs is None:
+        options.runs = 200 if on_gpu else 10
+    if options.warmup is None:
+        options.warmup = 50 if on_gpu else 2
+    return options
 
 
 def _cpu_name():
@@ -156,6 +184,11 @@ def _say(record):
 
 def main():
     options = parse_arguments()
+    if options.device == "cuda":
+        sys.path.insert(0, str(HERE))
+        import cuda_peer
+
+        return cuda_peer.main(options, _say)
     height, width = options.size
     shape = (options.batch, 3, height, width)
     picture = np.random.default_rng(0).random(shape, dtype=np.float32)

@@ -41,6 +41,13 @@ struct BackendStatus {
 };
 std::vector<BackendStatus> QueryBackends(const Options& options = {});
 
+// How long one kernel took, or one block on a backend that runs a block at once.
+struct KernelTime {
+  std::string block;       // PyTorch's module name, as taps give it
+  std::string kernel;      // "feed_forward"
+  std::vector<double> ms;  // a run each, over all the pictures
+};
+
 // Runs a model on one backend. Construction packs the weights; Run is const and thread-safe and
 // allocates nothing after the first call of a shape (but for the Cube it returns).
 class Engine {
@@ -65,6 +72,12 @@ class Engine {
   // output includes the residual: x + S_MSA(x) is "...blocks.0.0", what follows "...blocks.0.1".
   using Tap = std::function<void(const std::string& name, const TensorView& value)>;
   void RunWithTaps(const TensorView& input, const MutableTensorView& output, const Tap& tap) const;
+
+  // As Run, `warm_up` times and then `runs` times, kernel by kernel in their order, none beside
+  // another; so together they take longer than Run. Throws Error (kUnsupported) if the backend
+  // cannot tell its kernels apart.
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  int warm_up, int runs) const;
 
   const Model& model() const;
   const Options& options() const;  // as given, with `device` the backend that was chosen

@@ -16,6 +16,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/plan.h"
+#include "engine/profile.h"
 #include "model/network.h"
 #include "model/padding.h"
 #include "mstpp/error.h"
@@ -108,6 +109,12 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<Scratch> NewScratch() const override { return std::make_unique<CpuScratch>(); }
+
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  Padding padding, Scratch& scratch, int warm_up,
+                                  int runs) const override {
+    return ProfileByTaps(*this, network().graph, input, output, padding, scratch, warm_up, runs);
+  }
 
   std::string Description() const override {
     return fmt::format("{}, {}, {} thread{}", CpuName(), cpu::TargetName(), threads_,

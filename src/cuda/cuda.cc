@@ -64,6 +64,12 @@ class CudaBackend final : public Backend {
     static_cast<cuda::Runner&>(scratch).RunWithTaps(input, output, padding, tap);
   }
 
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  Padding padding, Scratch& scratch, int warm_up,
+                                  int runs) const override {
+    return static_cast<cuda::Runner&>(scratch).Profile(input, output, padding, warm_up, runs);
+  }
+
   std::string Description() const override {
     return fmt::format("{}, {}", Describe(gpu_), kernels_);
   }

@@ -264,7 +264,8 @@ class PortableNetwork<T>::Compiler {
   }
 
   void Add(const char* kernel, Launch launch) {
-    program_.steps.push_back({graph_.nodes[node_].name, kernel, std::move(launch), false, false});
+    program_.steps.push_back(
+        {graph_.nodes[node_].tap_name(), kernel, std::move(launch), false, false});
   }
 
   void AddTap(const Node& node) {

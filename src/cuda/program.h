@@ -27,7 +27,7 @@ struct Shape {
 // One kernel launch. Steps run in order on the main stream; those with `aside` run on a second
 // stream, beside the main steps that follow, until a main step with `joins`.
 struct Step {
-  std::string node;    // PyTorch's name of the module it belongs to
+  std::string node;    // tap_name() of the node it belongs to
   std::string kernel;  // the stem of the source file
   std::function<void(cudaStream_t)> launch;
   bool aside = false;

@@ -10,6 +10,8 @@
 
 #include "cuda/check.h"
 #include "cuda/kernels/network_io.h"
+#include "cuda/node_range.h"
+#include "cuda/views.h"
 #include "model/padding.h"
 #include "mstpp/error.h"
 
@@ -38,52 +40,12 @@ std::vector<float> ToFloats(const std::vector<unsigned char>& bytes, Precision s
   return values;
 }
 
-// Copies between views of the same size; either may be contiguous NCHW.
-template <class From, class To>
-void CopyView(const BasicTensorView<From>& from, const BasicTensorView<To>& to) {
-  for (int64_t n = 0; n < from.n; ++n) {
-    for (int64_t c = 0; c < from.c; ++c) {
-      for (int64_t y = 0; y < from.h; ++y) {
-        const From* source = from.data + n * from.stride_n + c * from.stride_c + y * from.stride_h;
-        To* target = to.data + n * to.stride_n + c * to.stride_c + y * to.stride_h;
-        if (from.stride_w == 1 && to.stride_w == 1) {
-          std::memcpy(target, source, static_cast<size_t>(from.w) * sizeof(float));
-        } else {
-          for (int64_t x = 0; x < from.w; ++x) target[x * to.stride_w] = source[x * from.stride_w];
-        }
-      }
-    }
-  }
-}
-
-template <class T>
-BasicTensorView<T> Images(BasicTensorView<T> view, int64_t first, int64_t count) {
-  view.data += first * view.stride_n;
-  view.n = count;
-  return view;
-}
-
-NetworkIo MakeIo(const TensorView& input, const MutableTensorView& output, Padding padding) {
-  NetworkIo io = {};
-  io.image = input.data;
-  io.cube = output.data;
-  const int64_t in[4] = {input.stride_n, input.stride_c, input.stride_h, input.stride_w};
-  const int64_t out[4] = {output.stride_n, output.stride_c, output.stride_h, output.stride_w};
-  std::copy_n(in, 4, io.image_stride);
-  std::copy_n(out, 4, io.cube_stride);
-  io.height = static_cast<int>(input.h);
-  io.width = static_cast<int>(input.w);
-  io.cube_height = static_cast<int>(output.h);
-  io.cube_width = static_cast<int>(output.w);
-  io.reflect = padding == Padding::kReflect ? 1 : 0;
-  return io;
-}
-
 }  // namespace
 
 void Enqueue(const Program& program, size_t first, size_t last, cudaStream_t main,
              cudaStream_t aside) {
   Event event;
+  NodeRange range;
   bool forked = false;
   const auto order = [&](cudaStream_t before, cudaStream_t after) {
     Check(cudaEventRecord(event.get(), before), "recording an event");
@@ -97,6 +59,7 @@ void Enqueue(const Program& program, size_t first, size_t last, cudaStream_t mai
       order(aside, main);
       forked = false;
     }
+    range.Enter(step.node);
     step.launch(step.aside ? aside : main);
   }
   if (forked) order(aside, main);

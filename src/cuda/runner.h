@@ -41,6 +41,8 @@ class Runner final : public Scratch {
   void Run(const TensorView& input, const MutableTensorView& output, Padding padding);
   void RunWithTaps(const TensorView& input, const MutableTensorView& output, Padding padding,
                    const Engine::Tap& tap);
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  Padding padding, int warm_up, int runs);
 
  private:
   // Where a group of pictures is on the GPU while it is there, if the caller's memory is the
@@ -57,6 +59,8 @@ class Runner final : public Scratch {
   void SetIo(const NetworkIo& io);
   void RunOnDevice(const TensorView& input, const MutableTensorView& output, Padding padding);
   void RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding);
+  void ProfileGroup(const TensorView& input, const MutableTensorView& output, Padding padding,
+                    int warm_up, int runs, std::vector<KernelTime>& times);
   void RunImageWithTaps(const TensorView& input, const MutableTensorView& output, Padding padding,
                         const Engine::Tap& tap);
 

@@ -261,7 +261,7 @@ Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char*
   Program program;
   const auto add = [&](const Node& node, const char* kernel, Launch launch, bool aside = false,
                        bool joins = false) {
-    program.steps.push_back({node.name, kernel, std::move(launch), aside, joins});
+    program.steps.push_back({node.tap_name(), kernel, std::move(launch), aside, joins});
   };
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];

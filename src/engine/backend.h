@@ -4,8 +4,10 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "mstpp/engine.h"
+#include "mstpp/error.h"
 
 namespace mstpp {
 
@@ -27,6 +29,13 @@ class Backend {
                    Scratch& scratch) const = 0;
   virtual void RunWithTaps(const TensorView& input, const MutableTensorView& output,
                            Padding padding, Scratch& scratch, const Engine::Tap& tap) const = 0;
+
+  // Engine::Profile.
+  virtual std::vector<KernelTime> Profile(const TensorView&, const MutableTensorView&, Padding,
+                                          Scratch&, int /*warm_up*/, int /*runs*/) const {
+    throw Error(ErrorCode::kUnsupported, "profile",
+                "this backend cannot tell how long each block takes; cpu, cuda and reference can");
+  }
 
   // What it runs on: "AMD EPYC, AVX2, 2 threads".
   virtual std::string Description() const = 0;

@@ -52,6 +52,11 @@ void Engine::RunWithTaps(const TensorView& input, const MutableTensorView& outpu
   impl_->pipeline.RunWithTaps(input, output, tap);
 }
 
+std::vector<KernelTime> Engine::Profile(const TensorView& input, const MutableTensorView& output,
+                                        int warm_up, int runs) const {
+  return impl_->pipeline.Profile(input, output, warm_up, runs);
+}
+
 const Model& Engine::model() const { return impl_->pipeline.model(); }
 const Options& Engine::options() const { return impl_->pipeline.options(); }
 const std::string& Engine::device_description() const {

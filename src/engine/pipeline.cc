@@ -133,6 +133,21 @@ void Pipeline::RunWithTaps(const TensorView& input, const MutableTensorView& out
   });
 }
 
+std::vector<KernelTime> Pipeline::Profile(const TensorView& input, const MutableTensorView& output,
+                                          int warm_up, int runs) const {
+  CheckViews(input, output);
+  if (warm_up < 0 || runs < 1) {
+    throw Error(ErrorCode::kInvalidArgument, "runs", "a profile needs at least one run");
+  }
+  std::vector<KernelTime> times;
+  WithMemoryErrors("input", input.n, model_.config(), input.h, input.w, [&] {
+    auto workspace = TakeWorkspace();
+    times = backend_->Profile(input, output, options_.padding, *workspace->scratch, warm_up, runs);
+    GiveWorkspace(std::move(workspace));
+  });
+  return times;
+}
+
 Cube Pipeline::Run(const Image& image) const {
   CheckImage(image);
   Cube cube;

@@ -22,6 +22,8 @@ class Pipeline {
   void Run(const TensorView& input, const MutableTensorView& output) const;
   void RunWithTaps(const TensorView& input, const MutableTensorView& output,
                    const Engine::Tap& tap) const;
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  int warm_up, int runs) const;
 
   const Model& model() const { return model_; }
   const Options& options() const { return options_; }

@@ -54,4 +54,20 @@ Graph GraphBuilder::Finish(int output) {
   return std::move(graph_);
 }
 
+const char* Stem(Op op) {
+  switch (op) {
+    case Op::kConv3x3:
+      return "conv3x3";
+    case Op::kSpectralAttention:
+      return "spectral_attention";
+    case Op::kFeedForward:
+      return "feed_forward";
+    case Op::kDownsample:
+      return "downsample";
+    case Op::kUpsampleFuse:
+      return "upsample_fuse";
+  }
+  return "";
+}
+
 }  // namespace mstpp

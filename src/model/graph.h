@@ -43,6 +43,9 @@ struct Graph {
   int output = -1;  // the padded cube
 };
 
+// The stem of the files that compute it: "spectral_attention".
+const char* Stem(Op op);
+
 // MST++ (Cai et al., CVPRW 2022): the whole network is in mstpp.cc.
 Graph BuildMstPlusPlus(const Config& config);
 

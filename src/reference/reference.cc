@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/profile.h"
 #include "model/network.h"
 #include "model/padding.h"
 #include "reference/blocks.h"
@@ -82,6 +83,13 @@ class ReferenceBackend final : public Backend {
       }
       Crop(values[graph.output], output, image);
     }
+  }
+
+  std::vector<KernelTime> Profile(const TensorView& input, const MutableTensorView& output,
+                                  Padding padding, Scratch& scratch, int warm_up,
+                                  int runs) const override {
+    return ProfileByTaps(*this, model_.network().graph, input, output, padding, scratch, warm_up,
+                         runs);
   }
 
  private:
