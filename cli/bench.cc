@@ -39,6 +39,17 @@ struct BenchFlags {
   bool blocks = false, rates = true, serve = false;
 };
 
+// Bytes that a block reads and writes if every feature map goes through memory once.
+double MapBytes(const Graph& graph, const Node& node, int64_t height, int64_t width) {
+  const auto bytes = [&](int index) {
+    if (index < 0) return 0.0;
+    const Value& value = graph.values.at(static_cast<size_t>(index));
+    return 4.0 * value.channels *
+           static_cast<double>((height >> value.level) * (width >> value.level));
+  };
+  return bytes(node.input) + bytes(node.extra) + bytes(node.output);
+}
+
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -125,6 +136,8 @@ double PeakMemoryMiB() {
 std::vector<BlockTime> TimeBlocks(const Engine& engine, const Tensors& t, int runs) {
   const Network& network = engine.model().network();
   const int64_t multiple = network.config.padding_multiple();
+  const int64_t height = RoundUp(t.in.h, multiple);
+  const int64_t width = RoundUp(t.in.w, multiple);
   std::vector<BlockTime> blocks;
   for (int run = 0; run < runs; ++run) {
     Clock::time_point last = Clock::now();
@@ -136,9 +149,10 @@ std::vector<BlockTime> TimeBlocks(const Engine& engine, const Tensors& t, int ru
     engine.RunWithTaps(one, out, [&](const std::string& name, const TensorView&) {
       const double seconds = SecondsSince(last);
       if (run == 0) {
-        const Macs macs = CountNodeMacs(network.graph, network.graph.nodes.at(i),
-                                        RoundUp(one.h, multiple), RoundUp(one.w, multiple));
-        blocks.push_back({name, seconds, 2.0 * static_cast<double>(macs.restructured)});
+        const Node& node = network.graph.nodes.at(i);
+        const Macs macs = CountNodeMacs(network.graph, node, height, width);
+        blocks.push_back({name, seconds, 2.0 * static_cast<double>(macs.restructured),
+                          MapBytes(network.graph, node, height, width)});
       }
       blocks[i].seconds = std::min(blocks[i].seconds, seconds);
       ++i;
@@ -176,6 +190,12 @@ BenchResult RunCase(const BenchFlags& flags, const Model& model,
   result.operations =
       2.0 * c.batch *
       static_cast<double>(model.CountMacs(c.size.height, c.size.width).restructured);
+  const Network& network = model.network();
+  const int64_t multiple = network.config.padding_multiple();
+  for (const Node& node : network.graph.nodes) {
+    result.bytes += c.batch * MapBytes(network.graph, node, RoundUp(c.size.height, multiple),
+                                       RoundUp(c.size.width, multiple));
+  }
   if (flags.blocks) result.blocks = TimeBlocks(engine, t, std::max(3, flags.iterations / 2));
   result.which = c;
   return result;
