@@ -19,6 +19,8 @@
 #include "core/atomic_file.h"
 #include "cpu/rates.h"
 #include "flags.h"
+#include "model/network.h"
+#include "model/padding.h"
 #include "mstpp/mstpp.h"
 
 namespace mstpp::cli {
@@ -109,7 +111,7 @@ std::vector<BlockTime> TimeBlocks(const Engine& engine, const BenchTensors& t, i
   out.n = 1;
   std::vector<BlockTime> blocks;
   for (const BlockProfile& block : ProfileBlocks(engine, one, out, /*warm_up=*/0, runs)) {
-    blocks.push_back({block.name, block.latency.min, block.operations});
+    blocks.push_back({block.name, block.latency.min, block.operations, block.bytes});
   }
   return blocks;
 }
@@ -138,6 +140,12 @@ BenchResult RunCase(const BenchFlags& flags, const Model& model,
   result.operations =
       2.0 * c.batch *
       static_cast<double>(model.CountMacs(c.size.height, c.size.width).restructured);
+  const Network& network = model.network();
+  const int64_t multiple = network.config.padding_multiple();
+  for (const Node& node : network.graph.nodes) {
+    result.bytes += c.batch * MapBytes(network.graph, node, RoundUp(c.size.height, multiple),
+                                       RoundUp(c.size.width, multiple), c.precision);
+  }
   if (flags.blocks) result.blocks = TimeBlocks(engine, t, std::max(3, flags.iterations / 2));
   result.which = c;
   return result;

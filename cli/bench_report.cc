@@ -14,11 +14,15 @@ std::string SizeText(const BenchCase& c) {
 
 double Rate(const BenchResult& result) { return result.operations / result.latency.median; }
 
-// Of the machine's matrix product with as many threads; 0 if unknown or not on the CPU.
-double ShareOfGemm(const BenchResult& result, const MachineRates& rates) {
-  const auto gemm = rates.gemm.find(result.which.threads);
-  return gemm == rates.gemm.end() || result.which.device != "cpu" ? 0 : Rate(result) / gemm->second;
+double ByteRate(const BenchResult& result) { return result.bytes / result.latency.median; }
+
+// Of what the machine does with as many threads; 0 if unknown or not on the CPU.
+double Share(double rate, const BenchResult& result, const std::map<int, double>& machine) {
+  const auto most = machine.find(result.which.threads);
+  return most == machine.end() || result.which.device != "cpu" ? 0 : rate / most->second;
 }
+
+std::string Percent(double share) { return share > 0 ? fmt::format("{:.0f}", share * 100) : "-"; }
 
 double ImagesPerSecond(const BenchResult& result) {
   return result.which.batch / result.latency.median;
@@ -37,10 +41,12 @@ const char* Compiler() {
 void TellBlocks(Console& console, const BenchResult& result) {
   double sum = 0;
   for (const BlockTime& block : result.blocks) sum += block.seconds;
-  console.Result(fmt::format("{:<44} {:>9} {:>9} {:>6}", "block", "ms", "GFLOP/s", "%"));
+  console.Result(
+      fmt::format("{:<44} {:>9} {:>9} {:>6} {:>6}", "block", "ms", "GFLOP/s", "GB/s", "%"));
   for (const BlockTime& block : result.blocks) {
-    console.Result(fmt::format("{:<44} {:>9.3f} {:>9.1f} {:>6.1f}", block.name, block.seconds * 1e3,
-                               block.operations / block.seconds * 1e-9, block.seconds / sum * 100));
+    console.Result(fmt::format("{:<44} {:>9.3f} {:>9.1f} {:>6.1f} {:>6.1f}", block.name,
+                               block.seconds * 1e3, block.operations / block.seconds * 1e-9,
+                               block.bytes / block.seconds * 1e-9, block.seconds / sum * 100));
   }
   console.Result(fmt::format("{:<44} {:>9.3f}", "all", sum * 1e3));
 }
@@ -68,7 +74,11 @@ Json ResultToJson(const BenchResult& result, const MachineRates& rates) {
   json["latency"] = LatencyToJson(result.latency);
   json["imagesPerSecond"] = ImagesPerSecond(result);
   json["gflops"] = Rate(result) * 1e-9;
-  if (const double share = ShareOfGemm(result, rates); share > 0) json["shareOfGemm"] = share;
+  json["gbs"] = ByteRate(result) * 1e-9;
+  if (const double share = Share(Rate(result), result, rates.gemm); share > 0) {
+    json["shareOfGemm"] = share;
+    json["shareOfCopy"] = Share(ByteRate(result), result, rates.copy);
+  }
   json["peakMiB"] = result.peak_mib;
   json["latencyMs"] = Json::array();
   for (double seconds : result.seconds) json["latencyMs"].push_back(seconds * 1e3);
@@ -78,6 +88,9 @@ Json ResultToJson(const BenchResult& result, const MachineRates& rates) {
     json["blocks"].push_back({{"name", block.name},
                               {"timeMs", block.seconds * 1e3},
                               {"gflops", block.operations / block.seconds * 1e-9},
+                              {"gbs", block.bytes / block.seconds * 1e-9},
+                              {"operations", block.operations},
+                              {"bytes", block.bytes},
                               {"percentage", block.seconds / sum * 100}});
   }
   return json;
@@ -97,19 +110,19 @@ void TellBench(Console& console, const Model& model, const std::vector<BenchResu
   }
   console.Result(
       fmt::format("{:<12} {:<5} {:>10} {:>5} {:>3} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} "
-                  "{:>8} {:>8} {:>6} {:>8}",
+                  "{:>8} {:>8} {:>6} {:>6} {:>6} {:>8}",
                   "device", "prec", "size", "batch", "thr", "min ms", "mean", "median", "p90",
-                  "p95", "p99", "images/s", "GFLOP/s", "%GEMM", "peak MiB"));
+                  "p95", "p99", "images/s", "GFLOP/s", "%GEMM", "GB/s", "%copy", "peak MiB"));
   for (const BenchResult& r : results) {
     const Latency& l = r.latency;
-    const double share = ShareOfGemm(r, rates);
     console.Result(fmt::format(
         "{:<12} {:<5} {:>10} {:>5} {:>3} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} "
-        "{:>8.2f} {:>8.1f} {:>6} {:>8.0f}",
+        "{:>8.2f} {:>8.1f} {:>6} {:>6.1f} {:>6} {:>8.0f}",
         r.which.device, ToString(r.which.precision), SizeText(r.which), r.which.batch,
         r.which.threads == 0 ? "all" : std::to_string(r.which.threads), l.min * 1e3, l.mean * 1e3,
         l.median * 1e3, l.p90 * 1e3, l.p95 * 1e3, l.p99 * 1e3, ImagesPerSecond(r), Rate(r) * 1e-9,
-        share > 0 ? fmt::format("{:.0f}", share * 100) : "-", r.peak_mib));
+        Percent(Share(Rate(r), r, rates.gemm)), ByteRate(r) * 1e-9,
+        Percent(Share(ByteRate(r), r, rates.copy)), r.peak_mib));
   }
   for (const BenchResult& r : results) {
     console.Result(fmt::format("{}: {}; ready in {:.0f} ms", r.which.device, r.device_description,
@@ -140,16 +153,16 @@ Json BenchToJson(const Model& model, const std::vector<BenchResult>& results,
 std::string BenchToCsv(const std::vector<BenchResult>& results) {
   std::string csv =
       "device,precision,height,width,batch,threads,min_ms,mean_ms,median_ms,p90_ms,p95_ms,p99_ms,"
-      "images_per_second,gflops,peak_mib\n";
+      "images_per_second,gflops,gbs,peak_mib\n";
   for (const BenchResult& r : results) {
     const BenchCase& c = r.which;
     const Latency& l = r.latency;
     csv += fmt::format(
         "{},{},{},{},{},{},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.2f},"
-        "{:.1f}\n",
+        "{:.2f},{:.1f}\n",
         c.device, ToString(c.precision), c.size.height, c.size.width, c.batch, c.threads,
         l.min * 1e3, l.mean * 1e3, l.median * 1e3, l.p90 * 1e3, l.p95 * 1e3, l.p99 * 1e3,
-        ImagesPerSecond(r), Rate(r) * 1e-9, r.peak_mib);
+        ImagesPerSecond(r), Rate(r) * 1e-9, ByteRate(r) * 1e-9, r.peak_mib);
   }
   return csv;
 }

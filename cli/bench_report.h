@@ -26,6 +26,7 @@ struct BlockTime {
   std::string name;
   double seconds = 0;
   double operations = 0;  // floating-point, as the engines compute it
+  double bytes = 0;       // of the feature maps it reads and writes
 };
 
 struct BenchResult {
@@ -35,6 +36,7 @@ struct BenchResult {
   std::vector<double> seconds;
   Latency latency;
   double operations = 0;  // a run
+  double bytes = 0;       // a run: every block's feature maps, once
   double peak_mib = 0;    // of the process, during this case
   std::vector<BlockTime> blocks;
 };

@@ -10,21 +10,26 @@
 namespace mstpp::cli {
 namespace {
 
-// A picture and a cube are FP32, maps between blocks what the precision says.
-double MapBytes(const Graph& graph, int value, int64_t height, int64_t width, Precision precision) {
-  const bool half = precision == Precision::kFP16 || precision == Precision::kBF16;
-  const bool outside = value == graph.input || value == graph.output;
-  const Value& map = graph.values[value];
-  return static_cast<double>((height >> map.level) * (width >> map.level) * map.channels) *
-         (half && !outside ? 2 : 4);
-}
-
 void AddTo(std::vector<double>& sums, const std::vector<double>& terms) {
   sums.resize(terms.size());
   for (size_t i = 0; i < terms.size(); ++i) sums[i] += terms[i];
 }
 
 }  // namespace
+
+double MapBytes(const Graph& graph, const Node& node, int64_t height, int64_t width,
+                Precision precision) {
+  const bool half = precision == Precision::kFP16 || precision == Precision::kBF16;
+  double bytes = 0;
+  for (int value : {node.input, node.extra, node.output}) {
+    if (value < 0) continue;
+    const bool outside = value == graph.input || value == graph.output;
+    const Value& map = graph.values[value];
+    bytes += static_cast<double>((height >> map.level) * (width >> map.level) * map.channels) *
+             (half && !outside ? 2 : 4);
+  }
+  return bytes;
+}
 
 std::vector<BlockProfile> ProfileBlocks(const Engine& engine, const TensorView& input,
                                         const MutableTensorView& output, int warm_up, int runs) {
@@ -39,11 +44,8 @@ std::vector<BlockProfile> ProfileBlocks(const Engine& engine, const TensorView& 
     block.name = node.tap_name();
     const Macs macs = CountNodeMacs(graph, node, height, width);
     block.operations = 2.0 * static_cast<double>(input.n * macs.restructured);
-    for (int value : {node.input, node.extra, node.output}) {
-      if (value < 0) continue;
-      block.bytes += static_cast<double>(input.n) *
-                     MapBytes(graph, value, height, width, engine.options().precision);
-    }
+    block.bytes = static_cast<double>(input.n) *
+                  MapBytes(graph, node, height, width, engine.options().precision);
     index[block.name] = blocks.size();
     blocks.push_back(std::move(block));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "latency.h"
+#include "model/graph.h"
 #include "mstpp/mstpp.h"
 
 namespace mstpp::cli {
@@ -25,6 +26,11 @@ struct BlockProfile {
   double operations = 0;  // floating-point, as the engines compute it
   double bytes = 0;       // the maps that it reads and writes, once each, as they are stored
 };
+
+// Bytes of the maps that a block reads and writes, once each, for one padded picture: a picture and
+// a cube are FP32, maps between blocks what the precision says.
+double MapBytes(const Graph& graph, const Node& node, int64_t height, int64_t width,
+                Precision precision);
 
 // In the network's order. Throws Error as Engine::Profile does.
 std::vector<BlockProfile> ProfileBlocks(const Engine& engine, const TensorView& input,

@@ -35,7 +35,13 @@ using Weights =
     std::variant<cpu::Conv3x3Weights, cpu::SpectralAttentionWeights, cpu::FeedForwardWeights,
                  cpu::DownsampleWeights, cpu::UpsampleFuseWeights>;
 
-Weights Pack(const Node& node, const StateDict& tensors) {
+// Whether a value's height and width are even for every size of picture.
+bool AlwaysEven(const Network& network, int value) {
+  return (network.config.padding_multiple() >> network.graph.values[value].level) % 2 == 0;
+}
+
+Weights Pack(const Network& network, const Node& node) {
+  const StateDict& tensors = network.tensors;
   const auto tensor = [&](const std::string& suffix) -> const Tensor& {
     return tensors.at(node.name + suffix);
   };
@@ -47,7 +53,7 @@ Weights Pack(const Node& node, const StateDict& tensors) {
     case Op::kFeedForward:
       return cpu::FeedForwardWeights(tensors, node.name);
     case Op::kDownsample:
-      return cpu::DownsampleWeights(tensor(".weight"));
+      return cpu::DownsampleWeights(tensor(".weight"), AlwaysEven(network, node.output));
     case Op::kUpsampleFuse:
       return cpu::UpsampleFuseWeights(tensor(".weight"), tensor(".bias"),
                                       tensors.at(node.name2 + ".weight"));
@@ -62,7 +68,7 @@ size_t WorkFloats(const Weights& weights) {
       return SpectralAttentionWork(w);
     }
     size_t operator()(const cpu::FeedForwardWeights& w) const { return FeedForwardWork(w); }
-    size_t operator()(const cpu::DownsampleWeights&) const { return 0; }
+    size_t operator()(const cpu::DownsampleWeights& w) const { return DownsampleWork(w); }
     size_t operator()(const cpu::UpsampleFuseWeights& w) const { return UpsampleFuseWork(w); }
   };
   return std::visit(Visitor(), weights);
@@ -95,7 +101,7 @@ class CpuBackend final : public Backend {
                static_cast<size_t>(std::max(threads, tbb::info::default_concurrency()))),
         arena_(threads) {
     const Graph& graph = network().graph;
-    for (const Node& node : graph.nodes) weights_.push_back(Pack(node, network().tensors));
+    for (const Node& node : graph.nodes) weights_.push_back(Pack(network(), node));
     // The residual of conv_out is conv_in's output: three input channels are cheaper to convolve
     // again than a whole map is to keep.
     const Node& first = graph.nodes.front();
@@ -220,7 +226,7 @@ class CpuBackend final : public Backend {
           FeedForward(std::get<cpu::FeedForwardWeights>(weights_[n]), x, y, tile, sum, work);
           break;
         case Op::kDownsample:
-          Downsample(std::get<cpu::DownsampleWeights>(weights_[n]), x, y, tile, sum);
+          Downsample(std::get<cpu::DownsampleWeights>(weights_[n]), x, y, tile, sum, work);
           break;
         case Op::kUpsampleFuse:
           UpsampleFuse(std::get<cpu::UpsampleFuseWeights>(weights_[n]), x, extra, y, tile, sum,

@@ -96,12 +96,15 @@ void FeedForward(const FeedForwardWeights& weights, const Map& x, const Map& y, 
                  float* gram, float* work);
 
 struct DownsampleWeights {
-  explicit DownsampleWeights(const Tensor& weight);
+  // `even`: the output's height and width always are.
+  DownsampleWeights(const Tensor& weight, bool even);
+  bool winograd = false;  // F(2x2, 2x2): 9 matrices of (4 phases x in) x out; else 16, one a tap
   size_t in = 0, out = 0;
-  std::vector<Panels> taps;  // 16
+  std::vector<Panels> taps;
 };
+size_t DownsampleWork(const DownsampleWeights& weights);
 void Downsample(const DownsampleWeights& weights, const Map& x, const Map& y, const Tile& tile,
-                float* gram);
+                float* gram, float* work);
 
 struct UpsampleFuseWeights {
   UpsampleFuseWeights(const Tensor& up, const Tensor& bias, const Tensor& fusion);

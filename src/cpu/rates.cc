@@ -19,8 +19,8 @@ namespace mstpp {
 namespace cpu {
 namespace HWY_NAMESPACE {
 
-// y += A B for `rows` rows of A (lda apart), `inner` of B's rows and all of its panels. A block of
-// A stays in the L2 cache while B's panels pass through L1.
+// y += A B for a block of A (rows x inner, lda apart), `inner` of B's rows and all of its panels.
+// The block of A stays in the L2 cache while B's panels pass through L1.
 void MultiplyBlock(const float* a, size_t lda, size_t rows, size_t first, size_t inner,
                    const Panels& b, float* y, size_t ldy) {
   for (size_t panel = 0; panel < b.count(); ++panel) {
@@ -31,7 +31,7 @@ void MultiplyBlock(const float* a, size_t lda, size_t rows, size_t first, size_t
       ZeroAccumulators(acc);
       AddRows(y + i * ldy + panel * kPanel, ldy, acc);
       for (size_t k = 0; k < inner; k += 32) {
-        MulAdd<kRows, 32>(a + i * lda + first + k, lda, weights + k * kPanel, acc);
+        MulAdd<kRows, 32>(a + i * lda + k, lda, weights + k * kPanel, acc);
       }
       StoreRows(acc, y + i * ldy + panel * kPanel, ldy);
     });
@@ -72,10 +72,10 @@ double BestSeconds(int runs, const F& f) {
 }  // namespace
 
 double MeasureGemm(int threads) {
-  constexpr size_t kSide = 1536;
-  constexpr size_t kInner = 256;  // A's block: 96 x 256 floats, 96 KiB
-  constexpr size_t kRows = 96;
-  AlignedBuffer a(kSide * kSide);
+  constexpr size_t kSide = 768;  // short, so that some runs are not interrupted
+  constexpr size_t kInner = 256;
+  constexpr size_t kRows = 48;
+  AlignedBuffer a(kSide * kSide);  // in blocks of kRows x kInner, 48 KiB
   AlignedBuffer y(kSide * kSide);
   Panels b(kSide, kSide);
   for (size_t i = 0; i < kSide; ++i) {
@@ -87,12 +87,12 @@ double MeasureGemm(int threads) {
   const auto multiply = HWY_DYNAMIC_DISPATCH(MultiplyBlock);
   tbb::task_arena arena(threads > 0 ? threads : tbb::task_arena::automatic);
   const double seconds = arena.execute([&] {
-    return BestSeconds(7, [&] {
+    return BestSeconds(40, [&] {
       tbb::parallel_for(size_t{0}, kSide / kRows, [&](size_t block) {
         const size_t row = block * kRows;
         for (size_t k = 0; k < kSide; k += kInner) {
-          multiply(a.data() + row * kSide, kSide, kRows, k, kInner, b, y.data() + row * kSide,
-                   kSide);
+          multiply(a.data() + row * kSide + k * kRows, kInner, kRows, k, kInner, b,
+                   y.data() + row * kSide, kSide);
         }
       });
     });
