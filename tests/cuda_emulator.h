@@ -281,9 +281,6 @@ inline void CopyCommit() {}
 template <int kPending>
 void CopyWait() {}
 
-inline void LetNextKernelStart() {}
-inline void WaitForKernelsBefore() {}
-
 inline float ReciprocalSqrt(float value) { return 1.0f / std::sqrt(value); }
 inline float Reciprocal(float value) { return 1.0f / value; }
 inline float Exp2(float value) { return std::exp2(value); }

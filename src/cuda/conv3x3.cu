@@ -8,15 +8,11 @@ namespace {
 template <bool kCube>
 __global__ void __launch_bounds__(ConvShape::kThreads, 6)
     ConvKernel(const __grid_constant__ ConvParams params) {
-  LetNextKernelStart();
-  WaitForKernelsBefore();
   Conv3x3<kCube>(params).Run();
 }
 
 __global__ void __launch_bounds__(ImageConvShape::kWarps * 32, 6)
     ImageConvKernel(const __grid_constant__ ImageConvParams params) {
-  LetNextKernelStart();
-  WaitForKernelsBefore();
   ImageConvBody(params);
 }
 
@@ -30,7 +26,7 @@ void CheckArithmetic(Arithmetic arithmetic) {
 Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const DeviceInfo& gpu) {
   CheckArithmetic(arithmetic);
   const Kernel<ConvParams> kernel{to_cube ? ConvKernel<true> : ConvKernel<false>,
-                                  ConvShape::kThreads, ConvShape::kSharedBytes, true};
+                                  ConvShape::kThreads, ConvShape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, ConvShape::kColumns);
   const int items = params.strips * params.images;
@@ -46,8 +42,7 @@ Launch ImageConvLaunch(Arithmetic arithmetic, ImageConvParams params, const Devi
   using Shape = ImageConvShape;
   params.strips = CeilDivide(params.width, Shape::kColumns);
   params.segments = CeilDivide(params.height, Shape::kRows);
-  const Kernel<ImageConvParams> kernel{ImageConvKernel, Shape::kWarps * 32, Shape::kSharedBytes,
-                                       true};
+  const Kernel<ImageConvParams> kernel{ImageConvKernel, Shape::kWarps * 32, Shape::kSharedBytes};
   return kernel.Bind(params.strips * params.segments * params.images, params);
 }
 

@@ -8,7 +8,6 @@ namespace {
 template <class Policy, int C, int P, int kBlocks>
 __global__ void __launch_bounds__(FeedForwardShape<Policy, C, P>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
-  LetNextKernelStart();
   FeedForward<Policy, C, P>(params).Run();
 }
 
@@ -16,7 +15,7 @@ template <class Policy, int C, int P, int kBlocks>
 Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
   using Shape = FeedForwardShape<Policy, C, P>;
   const Kernel<FeedForwardParams> kernel{FeedForwardKernel<Policy, C, P, kBlocks>,
-                                         Shape::kWarps * 32, Shape::kSharedBytes, true};
+                                         Shape::kWarps * 32, Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 1);
   const int items = params.strips * params.images;

@@ -20,7 +20,6 @@ struct Kernel {
   void (*function)(const Params);
   int threads = 0;
   int shared_bytes = 0;
-  bool waits = false;  // calls WaitForKernelsBefore, so it may start before the kernel before ends
 
   // Allows the shared memory the kernel needs; before ResidentBlocks and launches.
   void Prepare() const {
@@ -41,17 +40,8 @@ struct Kernel {
 
   Launch Bind(int blocks, const Params& params) const {
     return [*this, blocks, params](cudaStream_t stream) {
-      cudaLaunchAttribute overlap = {};
-      overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      overlap.val.programmaticStreamSerializationAllowed = 1;
-      cudaLaunchConfig_t config = {};
-      config.gridDim = blocks;
-      config.blockDim = threads;
-      config.dynamicSmemBytes = shared_bytes;
-      config.stream = stream;
-      config.attrs = &overlap;
-      config.numAttrs = waits ? 1 : 0;
-      Check(cudaLaunchKernelEx(&config, function, params), "launching a kernel");
+      function<<<blocks, threads, shared_bytes, stream>>>(params);
+      Check(cudaGetLastError(), "launching a kernel");
     };
   }
 };

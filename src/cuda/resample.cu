@@ -8,15 +8,13 @@ namespace {
 template <int C>
 __global__ void __launch_bounds__(DownsampleShape<C>::kThreads, C == 32 ? 2 : 1)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  LetNextKernelStart();
   Downsample<C>(params).Run();
 }
 
 template <int C>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<C>;
-  const Kernel<DownsampleParams> kernel{DownsampleKernel<C>, Shape::kThreads, Shape::kSharedBytes,
-                                        true};
+  const Kernel<DownsampleParams> kernel{DownsampleKernel<C>, Shape::kThreads, Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width / 2, Shape::kColumns);
   const int items = params.strips * Shape::kParts * params.images;
@@ -30,7 +28,6 @@ Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
 template <int C>
 __global__ void __launch_bounds__(UpsampleFuseShape<C>::kThreads, C == 32 ? 6 : 2)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
-  LetNextKernelStart();
   UpsampleFuse<C>(params).Run();
 }
 
@@ -38,7 +35,7 @@ template <int C>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<C>;
   const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<C>, Shape::kThreads,
-                                          Shape::kSharedBytes, true};
+                                          Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, Shape::kColumns);
   const int items = params.strips * params.images;

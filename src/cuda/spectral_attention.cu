@@ -11,7 +11,6 @@ constexpr int kPositionWarps = 4;
 template <class Policy, int C, int P, int kBlocks>
 __global__ void __launch_bounds__(kPositionWarps * 32, kBlocks)
     PositionKernel(const __grid_constant__ PositionParams params) {
-  LetNextKernelStart();
   PositionBody<Policy, C, P, kPositionWarps>(params);
 }
 
@@ -33,8 +32,6 @@ Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
 template <int C>
 __global__ void __launch_bounds__(Gram16Shape<C>::kWarps * 32)
     Gram16Kernel(const __grid_constant__ GramParams params) {
-  LetNextKernelStart();
-  WaitForKernelsBefore();
   Gram16<C>(params).Run();
 }
 
@@ -48,35 +45,29 @@ Launch LaunchGram16(const GramParams& params) {
 
 __global__ void __launch_bounds__(256)
     GramReduceKernel(const __grid_constant__ GramReduceParams params) {
-  LetNextKernelStart();
-  WaitForKernelsBefore();
   GramReduceBody(params);
 }
 
 template <int C>
 __global__ void __launch_bounds__(256)
     Gram16ReduceKernel(const __grid_constant__ GramReduceParams params) {
-  LetNextKernelStart();
-  WaitForKernelsBefore();
   Gram16ReduceBody<C>(params);
 }
 
 template <int C>
 Launch LaunchGram16Reduce(const GramReduceParams& params) {
-  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16, true};
+  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16};
   return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params);
 }
 
 __global__ void __launch_bounds__(kAttentionThreads)
     AttentionLogitsKernel(const __grid_constant__ AttentionParams params) {
-  LetNextKernelStart();
   AttentionLogitsBody(params);
 }
 
 template <MatrixForm kForm>
 __global__ void __launch_bounds__(kAttentionThreads)
     AttentionMatrixKernel(const __grid_constant__ AttentionParams params) {
-  LetNextKernelStart();
   AttentionMatrixBody<kForm>(params);
 }
 
@@ -84,7 +75,6 @@ __global__ void __launch_bounds__(kAttentionThreads)
 template <class Stored, class W>
 __global__ void __launch_bounds__(128)
     AttentionTapKernel(const __grid_constant__ AttentionTapParams p) {
-  WaitForKernelsBefore();
   const int index = blockIdx.x * 128 + threadIdx.x;
   const int pixel = index / p.C, channel = index % p.C;
   if (pixel >= p.pixels) return;
@@ -131,7 +121,7 @@ Launch GramLaunch(int C, GramParams params) {
 }
 
 Launch GramReduceLaunch(GramReduceParams params) {
-  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4, true};
+  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4};
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
@@ -143,14 +133,14 @@ Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
 
 Launch AttentionLogitsLaunch(AttentionParams params) {
   const Kernel<AttentionParams> kernel{AttentionLogitsKernel, kAttentionThreads,
-                                       AttentionShape(params.channels).size * 4, true};
+                                       AttentionShape(params.channels).size * 4};
   kernel.Prepare();
   return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params);
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
   Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
-                                 AttentionShape(params.channels).size * 4, true};
+                                 AttentionShape(params.channels).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   } else if (form == MatrixForm::kFloatTiles) {

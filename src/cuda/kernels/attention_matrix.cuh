@@ -125,7 +125,6 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
     const int b = e / kAttentionRows, i = e % kAttentionRows;
     a[e] = i < rows ? w[b * p.stride + first + i] : 0.0f;
   }
-  WaitForKernelsBefore();
   __syncthreads();
   EightRows<true>(a, p.s + static_cast<size_t>(image) * p.C * p.C, p.C, p.channels, p.channels,
                   parts, [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
@@ -188,7 +187,6 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     const int b = e / kAttentionRows, i = e % kAttentionRows;
     proj[e] = i < rows ? p.wproj[b * p.stride + first + i] : 0.0f;
   }
-  WaitForKernelsBefore();
   for (int e = threadIdx.x; e < kAttentionRows * p.C; e += kAttentionThreads) {
     const int out = first + e / p.C, in = e % p.C;
     if (out >= p.channels || in >= p.channels) {

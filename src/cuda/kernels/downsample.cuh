@@ -93,7 +93,6 @@ class Downsample {
       weight_[i / 2][i % 2] =
           LoadWeightRows(p_.weight, (sixteen_ * 16 + i / 2) * (C / 16) + 2 * group_ + i % 2, lane_);
     }
-    WaitForKernelsBefore();
     for (int r = row_begin_ - 1; r < row_begin_ + 2; ++r) {
       FetchUpper(r);
       FetchLower(r);

@@ -97,7 +97,6 @@ class FeedForward {
   }
 
   MSTPP_DEVICE void Run() {
-    WaitForKernelsBefore();
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
                          static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
     CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);

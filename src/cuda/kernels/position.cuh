@@ -111,7 +111,6 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     }
   }
 
-  WaitForKernelsBefore();
   Dw first, second;
   MSTPP_UNROLL
   for (int i = 0; i < P; ++i) {

@@ -138,20 +138,6 @@ MSTPP_DEVICE void CopyWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Lets the next kernel of the stream start its blocks as this one's end, and waits, in the next,
-// until all that the kernels before have written can be read (programmatic dependent launch; from
-// sm_90 on, elsewhere kernels run one after the other anyway).
-MSTPP_DEVICE void LetNextKernelStart() {
-#if __CUDA_ARCH__ >= 900
-  cudaTriggerProgrammaticLaunchCompletion();
-#endif
-}
-MSTPP_DEVICE void WaitForKernelsBefore() {
-#if __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();
-#endif
-}
-
 // To a unit or two in the last place.
 MSTPP_DEVICE float ReciprocalSqrt(float value) { return rsqrtf(value); }
 MSTPP_DEVICE float Reciprocal(float value) { return __fdividef(1.0f, value); }

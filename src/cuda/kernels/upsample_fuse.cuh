@@ -96,7 +96,6 @@ class UpsampleFuse {
             p_.weight, ((2 * a_ + b) * kSteps + 2 * group_ + m) * (2 * kSteps) + k, lane_);
       }
     }
-    WaitForKernelsBefore();
     for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
     MSTPP_NO_UNROLL
     for (int r = row_begin_; r < row_end_; ++r) Step(r);
