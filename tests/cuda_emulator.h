@@ -155,6 +155,10 @@ class Emulator {
 
 inline unsigned char* SharedMemory() { return Emulator::Instance().shared(); }
 inline void __syncthreads() { Emulator::Instance().BlockBarrier(); }
+template <int kThreads>
+void BlockBarrier() {
+  Emulator::Instance().BlockBarrier();
+}
 inline void __syncwarp() {
   const uint32_t nothing = 0;
   Emulator::Instance().Exchange(&nothing, 1);

@@ -154,7 +154,7 @@ class Gram16 {
               make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
         }
       }
-      __syncthreads();
+      BlockBarrier<Shape::kWarps * 32>();
       if (team < half) {
         MSTPP_UNROLL
         for (int i = 0; i < Shape::kTiles; ++i) {
@@ -165,7 +165,7 @@ class Gram16 {
           sum[i][3] += other.w;
         }
       }
-      __syncthreads();
+      BlockBarrier<Shape::kWarps * 32>();
     }
   }
 

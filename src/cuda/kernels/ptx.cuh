@@ -55,16 +55,21 @@ MSTPP_DEVICE float AsFloat(uint32_t bits) { return __uint_as_float(bits); }
 MSTPP_DEVICE float HalfLow(uint32_t a) { return __low2float(AsHalf2(a)); }
 MSTPP_DEVICE float HalfHigh(uint32_t a) { return __high2float(AsHalf2(a)); }
 
+// What a whole warp does together is volatile: else the compiler moves it to where its result is
+// used, into a branch that some lanes do not take, and the warp never ends.
+
 // d = a b + c: a is 16 x 16 (rows lane/4 and lane/4 + 8), b 16 x 8 (columns lane/4).
 MSTPP_DEVICE void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32_t a2,
                           uint32_t a3, uint32_t b0, uint32_t b1, uint32_t c0, uint32_t c1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3,%4,%5},{%6,%7},{%8,%9};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3,%4,%5},{%6,%7},{%8,%9};"
       : "=r"(d0), "=r"(d1)
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "r"(c0), "r"(c1));
 }
 MSTPP_DEVICE void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                           uint32_t b0, uint32_t b1, float c0, float c1, float c2, float c3) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%11,%12,%13};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
@@ -72,7 +77,8 @@ MSTPP_DEVICE void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, 
 // The same for 16 x 8 by 8 x 8 in TF32: the hardware drops the low 13 bits of each factor.
 MSTPP_DEVICE void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                           uint32_t b0, uint32_t b1, float c0, float c1, float c2, float c3) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
       "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%11,%12,%13};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
@@ -93,7 +99,7 @@ MSTPP_DEVICE uint32_t HalfTanh(uint32_t a) {
 // The transpose of an 8 x 8 matrix of halves spread over a warp, a row every four lanes.
 MSTPP_DEVICE uint32_t TransposeHalf(uint32_t a) {
   uint32_t result;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(a));
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(a));
   return result;
 }
 
@@ -103,6 +109,12 @@ MSTPP_DEVICE uint32_t Shuffle(uint32_t value, int lane) {
 MSTPP_DEVICE float Shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 MSTPP_DEVICE float ShuffleXor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+// A barrier of a block of kThreads, which its warps may reach from different places in the code.
+template <int kThreads>
+MSTPP_DEVICE void BlockBarrier() {
+  asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
 // The pointer, which was read from memory, as one to global memory.
