@@ -709,7 +709,7 @@ TEST(KernelsTest, AttentionMatrix) {
   for (int o = 0; o < C; ++o) {
     for (int c = 0; c < C; ++c) {
       const double wanted = o < n && c < n ? expected[o * n + c] : 0.0;
-      ASSERT_NEAR(plain[c * C + o], wanted, 1e-5) << o << " " << c;
+      ASSERT_NEAR(plain[(c / 16 * C + o) * 16 + c % 16], wanted, 1e-5) << o << " " << c;
       const double tile = o < n && c == C - 1 ? 0.5 : wanted;
       ASSERT_NEAR(tiles[TileWeight<4>(o, c, C / 32)], tile, 1e-5) << o << " " << c;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The portable kernels, ready to launch, for one storage type.
+// The portable kernels, ready to launch, for one storage type and number of terms.
 #pragma once
 
 #include "cuda/kernels/io.cuh"
@@ -8,7 +8,7 @@
 
 namespace mstpp::cuda::portable {
 
-template <int kN, class Loader, class Writer>
+template <class Loader, class Writer>
 struct ProductParams {
   ProductSize size;
   const float* weights;
@@ -16,25 +16,47 @@ struct ProductParams {
   Writer writer;
 };
 
-template <int kN, class Loader, class Writer>
+template <int kTerms, int kN, class Loader, class Writer>
 __global__ void __launch_bounds__(kProductPixels)
-    ProductKernel(const __grid_constant__ ProductParams<kN, Loader, Writer> p) {
-  PixelProduct<kN>(p.size, p.weights, p.loader, p.writer);
+    ProductKernel(const __grid_constant__ ProductParams<Loader, Writer> p) {
+  PixelProduct<kTerms, kN>(p.size, p.weights, p.loader, p.writer);
 }
 
-template <class Loader, class Writer>
+template <int kTerms, class Loader, class Writer>
 Launch ProductLaunch(const ProductSize& size, const float* weights, const Loader& loader,
                      const Writer& writer) {
   const auto bind = [&]<int kN>() {
-    using Params = ProductParams<kN, Loader, Writer>;
-    const Kernel<Params> kernel{ProductKernel<kN, Loader, Writer>, kProductPixels,
-                                kProductShared<kN>};
+    using Params = ProductParams<Loader, Writer>;
+    const Kernel<Params> kernel{ProductKernel<kTerms, kN, Loader, Writer>, kProductPixels,
+                                ProductShape<kN>::kSharedBytes};
     kernel.Prepare();
     const int pixels = size.images * size.height * size.width;
     return kernel.Bind(CeilDivide(pixels, kProductPixels) * CeilDivide(size.outputs, kN),
                        Params{size, weights, loader, writer});
   };
   return size.outputs > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
+}
+
+template <int kTerms, int kC, class T>
+__global__ void __launch_bounds__(FeedForwardShape<kC>::kThreads, kC == 32   ? 3
+                                                                  : kC == 64 ? 2
+                                                                             : 1)
+    TileFeedForwardKernel(const __grid_constant__ FeedForwardParams<T> p) {
+  TileFeedForward<kTerms, kC, T>(p).Run();
+}
+template <int kTerms, class T>
+Launch FeedForwardLaunch(const FeedForwardParams<T>& p) {
+  const auto bind = [&]<int kC>() {
+    using Shape = FeedForwardShape<kC>;
+    const Kernel<FeedForwardParams<T>> kernel{TileFeedForwardKernel<kTerms, kC, T>, Shape::kThreads,
+                                              Shape::kSharedBytes};
+    kernel.Prepare();
+    return kernel.Bind(
+        p.x.images * CeilDivide(p.x.height, Shape::kRows) * CeilDivide(p.x.width, Shape::kColumns),
+        p);
+  };
+  if (p.x.stride <= 32) return bind.template operator()<32>();
+  return p.x.stride <= 64 ? bind.template operator()<64>() : bind.template operator()<128>();
 }
 
 template <class T>
@@ -51,8 +73,8 @@ __global__ void __launch_bounds__(128)
 template <class T>
 Launch DepthwiseGeluLaunch(const DepthwiseParams<T>& p) {
   const Kernel<DepthwiseParams<T>> kernel{DepthwiseGeluKernel<T>, 128, 0};
-  return kernel.Bind(CeilDivide(p.x.images * p.x.height * p.x.width * (p.x.stride / kSlab), 128),
-                     p);
+  const int runs = CeilDivide(p.x.height, kRun);
+  return kernel.Bind(CeilDivide(p.x.images * runs * p.x.width * (p.x.stride / 4), 128), p);
 }
 
 template <class T>
@@ -61,15 +83,20 @@ struct GramSumParams {
   float* partials;
   int blocks;
 };
-template <class T>
-__global__ void __launch_bounds__(256) GramSumKernel(const __grid_constant__ GramSumParams<T> p) {
-  GramSumBody(p.x, p.partials, p.blocks);
+template <int kTerms, int kTile, class T>
+__global__ void __launch_bounds__(GramSumShape<kTile>::kThreads)
+    GramSumKernel(const __grid_constant__ GramSumParams<T> p) {
+  GramSumBody<kTerms, kTile>(p.x, p.partials, p.blocks);
 }
-template <class T>
+template <int kTerms, class T>
 Launch GramSumLaunch(const GramSumParams<T>& p) {
-  const Kernel<GramSumParams<T>> kernel{GramSumKernel<T>, 256, 2 * kSlab * 64 * 4};
-  const int tiles = CeilDivide(p.x.stride, 64);
-  return kernel.Bind(tiles * tiles * p.blocks * p.x.images, p);
+  const auto bind = [&]<int kTile>() {
+    using Shape = GramSumShape<kTile>;
+    const Kernel<GramSumParams<T>> kernel{GramSumKernel<kTerms, kTile, T>, Shape::kThreads,
+                                          Shape::kSharedBytes};
+    return kernel.Bind(Shape::Tiles(p.x.stride) * p.blocks * p.x.images, p);
+  };
+  return p.x.stride > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
 }
 
 // The picture, padded, as a feature map; and a feature map, cropped, as the cube.
@@ -104,18 +131,18 @@ Launch ReadPictureLaunch(const ConvertParams<T>& p) {
 // Writes the sums, plus a residual, straight to the cube.
 template <class T>
 struct WriteCube {
+  static constexpr bool kPixelsFirst = true;
   const NetworkIo* io;
   Map<const T> residual;
   int channels;
-  template <int kCount>
-  MSTPP_DEVICE void Write(const Pixel& p, int n, const float (&sum)[kCount]) const {
+  MSTPP_DEVICE void Write(const Pixel& p, int n, const Four& sum) const {
     if (p.y >= io->cube_height || p.x >= io->cube_width) return;
     float* at = io->cube + p.image * io->cube_stride[0] + p.y * io->cube_stride[2] +
                 p.x * io->cube_stride[3];
-    const T* more = residual.At(p.image, p.y, p.x) + n;
+    const Four more = LoadFour(residual.At(p.image, p.y, p.x) + n);
     MSTPP_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      if (n + i < channels) at[(n + i) * io->cube_stride[1]] = sum[i] + LoadOne(more + i);
+    for (int i = 0; i < 4; ++i) {
+      if (n + i < channels) at[(n + i) * io->cube_stride[1]] = sum.v[i] + more.v[i];
     }
   }
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any network of the family on the portable kernels.
+// Any network of the family on the portable kernels. The attention matrix is made beside the
+// positional branch.
 #include <map>
 #include <utility>
 
@@ -25,11 +26,14 @@ DeviceBuffer Upload(const std::vector<float>& values) {
 
 int Stride(int channels) { return static_cast<int>(RoundUp(channels, portable::kSlab)); }
 
-template <class T>
+template <class T, int kTerms>
 class PortableNetwork final : public DeviceNetwork {
  public:
-  PortableNetwork(const Network& network, Precision storage) : graph_(network.graph) {
-    storage_ = storage;
+  PortableNetwork(const Network& network, Precision storage, const DeviceInfo& gpu)
+      : graph_(network.graph), storage_(storage) {
+    // An SM of some GPUs has 100 KiB of shared memory.
+    const bool large = portable::FeedForwardShape<128>::kSharedBytes <= gpu.shared_bytes;
+    fused_channels_ = large ? 128 : 64;
     for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
   }
 
@@ -45,26 +49,34 @@ class PortableNetwork final : public DeviceNetwork {
   enum Temporary { kV, kG, kHidden, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   int Channels(int value) const { return graph_.values[value].channels; }
+  // Whether the feed-forward network of so many channels is one kernel.
+  bool Fuses(int stride) const { return stride <= fused_channels_; }
   Buffers Pack(const Node& node, const StateDict& tensors) const;
   MemoryPlan Plan(const Shape& shape, bool taps) const;
   std::vector<size_t> TemporaryBytes(const Node& node, const Shape& shape) const;
 
   class Compiler;
 
+  // FP16 and BF16 numbers are TF32 numbers: their products are exact.
+  static constexpr int kGramTerms = sizeof(T) == 4 ? 3 : 1;
+
   Graph graph_;
   Precision storage_;
+  int fused_channels_ = 0;
   std::vector<Buffers> weights_;
 };
 
-// [inputs][outputs], both padded; inputs are `positions` groups of the stride's channels.
+// [inputs / 16][outputs][16], both padded; inputs are `positions` groups of the stride's channels.
 std::vector<float> ProductWeights(int outputs, int inputs, int positions,
                                   const std::function<float(int o, int i, int p)>& weight) {
+  constexpr int kSlab = portable::kSlab;
   const int n = Stride(outputs), k = Stride(inputs);
   std::vector<float> packed(static_cast<size_t>(positions) * k * n, 0.0f);
   for (int p = 0; p < positions; ++p) {
     for (int i = 0; i < inputs; ++i) {
+      const size_t slab = (static_cast<size_t>(p) * k + i) / kSlab;
       for (int o = 0; o < outputs; ++o) {
-        packed[(static_cast<size_t>(p) * k + i) * n + o] = weight(o, i, p);
+        packed[(slab * n + o) * kSlab + i % kSlab] = weight(o, i, p);
       }
     }
   }
@@ -90,8 +102,8 @@ std::vector<float> Padded(std::vector<float> values) {
   return values;
 }
 
-template <class T>
-Buffers PortableNetwork<T>::Pack(const Node& node, const StateDict& tensors) const {
+template <class T, int kTerms>
+Buffers PortableNetwork<T, kTerms>::Pack(const Node& node, const StateDict& tensors) const {
   const auto tensor = [&](const char* suffix) -> const Tensor& {
     return tensors.at(node.name + suffix);
   };
@@ -142,10 +154,11 @@ Buffers PortableNetwork<T>::Pack(const Node& node, const StateDict& tensors) con
   return buffers;
 }
 
-int GramSumBlocks(int pixels) { return std::clamp(pixels / 512, 1, 132); }
+int GramSumBlocks(int pixels) { return std::clamp(pixels / 512, 1, 264); }
 
-template <class T>
-std::vector<size_t> PortableNetwork<T>::TemporaryBytes(const Node& node, const Shape& shape) const {
+template <class T, int kTerms>
+std::vector<size_t> PortableNetwork<T, kTerms>::TemporaryBytes(const Node& node,
+                                                               const Shape& shape) const {
   std::vector<size_t> bytes(kTemporaries, 0);
   const Value& value = graph_.values[node.output];
   const size_t n = shape.images, stride = Stride(value.channels);
@@ -157,7 +170,7 @@ std::vector<size_t> PortableNetwork<T>::TemporaryBytes(const Node& node, const S
     bytes[kGram] = n * stride * stride * 4;
     bytes[kLogits] = n * AttentionFloats(value.channels, node.heads) * 4;
     bytes[kMatrix] = n * stride * stride * 4;
-  } else if (node.op == Op::kFeedForward) {
+  } else if (node.op == Op::kFeedForward && !Fuses(static_cast<int>(stride))) {
     bytes[kHidden] = n * pixels * Stride(4 * value.channels) * sizeof(T);
   } else if (node.input == graph_.input) {
     bytes[kV] = n * pixels * Stride(Channels(graph_.input)) * sizeof(T);
@@ -165,8 +178,8 @@ std::vector<size_t> PortableNetwork<T>::TemporaryBytes(const Node& node, const S
   return bytes;
 }
 
-template <class T>
-MemoryPlan PortableNetwork<T>::Plan(const Shape& shape, bool taps) const {
+template <class T, int kTerms>
+MemoryPlan PortableNetwork<T, kTerms>::Plan(const Shape& shape, bool taps) const {
   const size_t values = graph_.values.size();
   std::vector<Lifetime> lifetimes(values + graph_.nodes.size() * kTemporaries);
   const int end = static_cast<int>(graph_.nodes.size());
@@ -192,8 +205,8 @@ MemoryPlan PortableNetwork<T>::Plan(const Shape& shape, bool taps) const {
 }
 
 // Turns the nodes into launches one after another.
-template <class T>
-class PortableNetwork<T>::Compiler {
+template <class T, int kTerms>
+class PortableNetwork<T, kTerms>::Compiler {
  public:
   Compiler(const PortableNetwork& network, const Shape& shape, bool taps, unsigned char* arena,
            const NetworkIo* io)
@@ -219,9 +232,9 @@ class PortableNetwork<T>::Compiler {
           FeedForwardBlock(node);
           break;
         case Op::kDownsample:
-          Add("downsample", portable::ProductLaunch(
+          Add("downsample", portable::ProductLaunch<kTerms>(
                                 Size(node.output, 16 * Stride(Channels(node.input))), W("weight"),
-                                portable::LoadNeighbours<T, 4, 2>{Const(node.input), {}},
+                                portable::LoadNeighbours<T, 4, 2>{Const(node.input)},
                                 portable::WriteMap<T>{Value(node.output), nullptr, nullptr, 0}));
           break;
         case Op::kUpsampleFuse:
@@ -263,9 +276,9 @@ class PortableNetwork<T>::Compiler {
             outputs > 0 ? outputs : Stride(Channels(value))};
   }
 
-  void Add(const char* kernel, Launch launch) {
+  void Add(const char* kernel, Launch launch, bool aside = false, bool joins = false) {
     program_.steps.push_back(
-        {graph_.nodes[node_].tap_name(), kernel, std::move(launch), false, false});
+        {graph_.nodes[node_].tap_name(), kernel, std::move(launch), aside, joins});
   }
 
   void AddTap(const Node& node) {
@@ -288,16 +301,16 @@ class PortableNetwork<T>::Compiler {
       x = Const(picture);
     }
     const portable::ProductSize size = Size(node.output, 9 * x.stride);
-    const portable::LoadNeighbours<T, 3, 1> loader{x, {}};
+    const portable::LoadNeighbours<T, 3, 1> loader{x};
     if (node.output == graph_.output) {
-      Add("conv3x3", portable::ProductLaunch(
+      Add("conv3x3", portable::ProductLaunch<kTerms>(
                          size, W("weight"), loader,
                          portable::WriteCube<T>{io_, Const(node.extra), Channels(node.output)}));
     } else {
       const T* residual = node.extra >= 0 ? Value(node.extra).data : nullptr;
-      Add("conv3x3",
-          portable::ProductLaunch(size, W("weight"), loader,
-                                  portable::WriteMap<T>{Value(node.output), residual, nullptr, 0}));
+      Add("conv3x3", portable::ProductLaunch<kTerms>(
+                         size, W("weight"), loader,
+                         portable::WriteMap<T>{Value(node.output), residual, nullptr, 0}));
     }
   }
 
@@ -307,9 +320,14 @@ class PortableNetwork<T>::Compiler {
     const int level = graph_.values[node.input].level, c = Channels(node.input);
     const Map<T> v = MapAt(Temporary(kV), level, c), g = MapAt(Temporary(kG), level, c);
     const int blocks = GramSumBlocks(x.height * x.width);
-    Add("gram", portable::GramSumLaunch(portable::GramSumParams<T>{x, Floats(kPartials), blocks}));
-    Add("gram_reduce", GramReduceLaunch({Floats(kPartials), Floats(kGram), blocks,
-                                         x.stride * x.stride, shape_.images}));
+    Add("gram",
+        portable::GramSumLaunch<kGramTerms>(
+            portable::GramSumParams<T>{x, Floats(kPartials), blocks}),
+        true);
+    Add("gram_reduce",
+        GramReduceLaunch(
+            {Floats(kPartials), Floats(kGram), blocks, x.stride * x.stride, shape_.images}),
+        true);
     const AttentionParams attention{.s = Floats(kGram),
                                     .wq = W("wq"),
                                     .wk = W("wk"),
@@ -324,11 +342,11 @@ class PortableNetwork<T>::Compiler {
                                     .C = x.stride,
                                     .images = shape_.images,
                                     .stride = (c + 3) / 4 * 4};
-    Add("attention_logits", AttentionLogitsLaunch(attention));
-    Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention));
-    Add("value", portable::ProductLaunch(Size(node.output, x.stride), W("value"),
-                                         portable::LoadPixel<T>{x, nullptr},
-                                         portable::WriteMap<T>{v, nullptr, nullptr, 0}));
+    Add("attention_logits", AttentionLogitsLaunch(attention), true);
+    Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention), true);
+    Add("value", portable::ProductLaunch<kTerms>(Size(node.output, x.stride), W("value"),
+                                                 portable::LoadPixel<T>{x},
+                                                 portable::WriteMap<T>{v, nullptr, nullptr, 0}));
     Add("position", portable::DepthwiseGeluLaunch(
                         portable::DepthwiseParams<T>{Const(v), W("depthwise1"), g.data}));
     // Every image has a matrix of its own.
@@ -340,26 +358,34 @@ class PortableNetwork<T>::Compiler {
       };
       portable::ProductSize size = Size(node.output, x.stride);
       size.images = 1;
-      Add("attend", portable::ProductLaunch(
-                        size, Floats(kMatrix) + static_cast<size_t>(image) * x.stride * x.stride,
-                        portable::LoadPixel<T>{one(x), nullptr},
-                        portable::WriteAttention<T>{one(y), one(x), one(Const(g)), W("bias"),
-                                                    W("depthwise2")}));
+      Add("attend",
+          portable::ProductLaunch<kTerms>(
+              size, Floats(kMatrix) + static_cast<size_t>(image) * x.stride * x.stride,
+              portable::LoadPixel<T>{one(x)},
+              portable::WriteAttention<T>{one(y), one(x), one(Const(g)), W("bias"),
+                                          W("depthwise2")}),
+          false, true);
     }
   }
 
   void FeedForwardBlock(const Node& node) {
     const Map<const T> x = Const(node.input);
     const int c = Channels(node.input);
+    if (network_.Fuses(x.stride)) {
+      Add("feed_forward", portable::FeedForwardLaunch<kTerms>(portable::FeedForwardParams<T>{
+                              x, Value(node.output).data, W("weight1"), W("bias1"), W("depthwise"),
+                              W("weight2"), c, Stride(4 * c)}));
+      return;
+    }
     const Map<T> hidden = MapAt(Temporary(kHidden), graph_.values[node.input].level, 4 * c);
     Add("feed_forward1",
-        portable::ProductLaunch(Size(node.output, x.stride, hidden.stride), W("weight1"),
-                                portable::LoadNormalised<T>{x, c, nullptr, 0, 0},
-                                portable::WriteMap<T>{hidden, nullptr, W("bias1"), 1}));
-    Add("feed_forward2",
-        portable::ProductLaunch(Size(node.output, hidden.stride), W("weight2"),
-                                portable::LoadDepthwiseGelu<T>{Const(hidden), W("depthwise"), {}},
-                                portable::WriteMap<T>{Value(node.output), x.data, nullptr, 0}));
+        portable::ProductLaunch<kTerms>(Size(node.output, x.stride, hidden.stride), W("weight1"),
+                                        portable::LoadNormalised<T>{x, c},
+                                        portable::WriteMap<T>{hidden, nullptr, W("bias1"), 1}));
+    Add("feed_forward2", portable::ProductLaunch<kTerms>(
+                             Size(node.output, hidden.stride), W("weight2"),
+                             portable::LoadDepthwiseGelu<T>{Const(hidden), W("depthwise")},
+                             portable::WriteMap<T>{Value(node.output), x.data, nullptr, 0}));
   }
 
   void Upsample(const Node& node) {
@@ -367,9 +393,9 @@ class PortableNetwork<T>::Compiler {
     for (int phase = 0; phase < 4; ++phase) {
       portable::ProductSize size = Size(node.input, x.stride + skip.stride, skip.stride);
       Add("upsample_fuse",
-          portable::ProductLaunch(size, W("weight" + std::to_string(phase)),
-                                  portable::LoadWithSkip<T>{x, skip, phase, nullptr, nullptr},
-                                  portable::WriteChild<T>{Value(node.output), W("bias"), phase}));
+          portable::ProductLaunch<kTerms>(
+              size, W("weight" + std::to_string(phase)), portable::LoadWithSkip<T>{x, skip, phase},
+              portable::WriteChild<T>{Value(node.output), W("bias"), phase}));
     }
   }
 
@@ -384,9 +410,9 @@ class PortableNetwork<T>::Compiler {
   Program program_;
 };
 
-template <class T>
-Program PortableNetwork<T>::Compile(const Shape& shape, bool taps, unsigned char* arena,
-                                    const NetworkIo* io) const {
+template <class T, int kTerms>
+Program PortableNetwork<T, kTerms>::Compile(const Shape& shape, bool taps, unsigned char* arena,
+                                            const NetworkIo* io) const {
   return Compiler(*this, shape, taps, arena, io).Run();
 }
 
@@ -410,11 +436,13 @@ std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Preci
   }
   switch (precision) {
     case Precision::kFP16:
-      return std::make_unique<PortableNetwork<portable::Half>>(network, Precision::kFP16);
+      return std::make_unique<PortableNetwork<portable::Half, 1>>(network, precision, device);
     case Precision::kBF16:
-      return std::make_unique<PortableNetwork<portable::Bfloat>>(network, Precision::kBF16);
+      return std::make_unique<PortableNetwork<portable::Bfloat, 1>>(network, precision, device);
+    case Precision::kTF32:
+      return std::make_unique<PortableNetwork<float, 1>>(network, Precision::kFP32, device);
     default:
-      return std::make_unique<PortableNetwork<float>>(network, Precision::kFP32);
+      return std::make_unique<PortableNetwork<float, 3>>(network, Precision::kFP32, device);
   }
 }
 

@@ -25,7 +25,7 @@ struct AttentionParams {
   const float* bias;          // of proj
   float* logits;              // images of AttentionFloats
   void* matrix;               // images of tiles [C / 32][C / 32][4], bias in the last column; or
-                              // plain [C inputs][C] floats
+                              // plain [C inputs / 16][C][16] floats
   int channels, heads, C, images;
   int stride;  // of the weights' rows: channels rounded up to 4
 };
@@ -180,7 +180,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     } else if constexpr (kForm == MatrixForm::kFloatTiles) {
       static_cast<float*>(p.matrix)[image_at + TileWeight<4>(out, in, p.C / 32)] = value;
     } else {
-      static_cast<float*>(p.matrix)[image_at + static_cast<size_t>(in) * p.C + out] = value;
+      static_cast<float*>(p.matrix)[image_at + (in / 16 * p.C + out) * 16 + in % 16] = value;
     }
   };
   for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
