@@ -20,6 +20,7 @@
 #define MSTPP_DEVICE inline
 #define MSTPP_HOST_DEVICE
 #define MSTPP_UNROLL
+#define MSTPP_UNROLL_2
 #define MSTPP_UNROLL_4
 #define MSTPP_UNROLL_8
 #define MSTPP_NO_UNROLL

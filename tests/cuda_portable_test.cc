@@ -143,25 +143,28 @@ TEST(PortableKernelsTest, FeedForward) {
   TestFeedForward<3, 128>(1, 4, 18, 70, 1e-6);
 }
 
-// y = GELU(conv(x) + bias) + residual with 4 x 4 taps and stride 2: every option of the product.
-template <int kTerms, int kN>
-void TestProduct(int images, int height, int width, int inputs, int outputs, double tolerance) {
+// y = GELU(conv(x) + bias) + residual, kSize x kSize taps with stride kStride.
+template <int kTerms, int kN, int kSize, int kStride>
+void TestConv(int images, int height, int width, int inputs, int outputs, double tolerance) {
+  constexpr int kTaps = kSize * kSize;
   Generator generator;
-  const Floats x = generator.DrawMap(images * 4 * height * width, inputs);
+  const int in_height = kStride * height, in_width = kStride * width;
+  const Floats x = generator.DrawMap(images * in_height * in_width, inputs);
   const int pixels = images * height * width, in = Stride(inputs), out = Stride(outputs);
   const Floats residual = generator.DrawMap(pixels, outputs), bias = generator.Draw(outputs, 0.5);
-  const Floats w = generator.Draw(static_cast<size_t>(outputs) * 16 * in, 1 / std::sqrt(16 * in));
+  const Floats w =
+      generator.Draw(static_cast<size_t>(outputs) * kTaps * in, 1 / std::sqrt(kTaps * in));
   std::vector<double> expected(residual.begin(), residual.end());
   for (int p = 0; p < pixels; ++p) {
     const int image = p / height / width, row = p / width % height, column = p % width;
     for (int o = 0; o < outputs; ++o) {
       double sum = bias[o];
-      for (int tap = 0; tap < 16; ++tap) {
-        const int r = 2 * row - 1 + tap / 4, q = 2 * column - 1 + tap % 4;
-        if (r < 0 || q < 0 || r >= 2 * height || q >= 2 * width) continue;
-        const float* at = &x[(static_cast<size_t>(image * 2 * height + r) * 2 * width + q) * in];
+      for (int tap = 0; tap < kTaps; ++tap) {
+        const int r = kStride * row - 1 + tap / kSize, q = kStride * column - 1 + tap % kSize;
+        if (r < 0 || q < 0 || r >= in_height || q >= in_width) continue;
+        const float* at = &x[(static_cast<size_t>(image * in_height + r) * in_width + q) * in];
         for (int c = 0; c < inputs; ++c) {
-          sum += static_cast<double>(w[(static_cast<size_t>(o) * 16 + tap) * in + c]) * at[c];
+          sum += static_cast<double>(w[(static_cast<size_t>(o) * kTaps + tap) * in + c]) * at[c];
         }
       }
       expected[static_cast<size_t>(p) * out + o] += GeluExact(sum);
@@ -169,22 +172,101 @@ void TestProduct(int images, int height, int width, int inputs, int outputs, dou
   }
   Floats y(residual.size(), NAN), bias_padded = bias;
   bias_padded.resize(out, 0.0f);
-  const Floats packed = Pack(w, outputs, 16 * in);
-  const LoadNeighbours<float, 4, 2> loader{{x.data(), images, 2 * height, 2 * width, in}};
+  const Floats packed = Pack(w, outputs, kTaps * in);
+  const Map<const float> map{x.data(), images, in_height, in_width, in};
   const WriteMap<float> writer{
       {y.data(), images, height, width, out}, residual.data(), bias_padded.data(), 1};
-  const ProductSize size{images, height, width, 16 * in, out};
-  const int blocks = (pixels + kProductPixels - 1) / kProductPixels * ((out + kN - 1) / kN);
-  Emulator::Instance().Launch(blocks, kProductPixels, ProductShape<kN>::kSharedBytes, [&] {
-    PixelProduct<kTerms, kN>(size, packed.data(), loader, writer);
+  const ProductSize size{images, height, width, kTaps * in, out};
+  using Shape = ConvShape<kN, kSize, kStride>;
+  const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
+                     ((width + Shape::kColumns - 1) / Shape::kColumns) * ((out + kN - 1) / kN);
+  Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes, [&] {
+    TileConv<kTerms, kN, kSize, kStride>(size, map, packed.data(), writer);
   });
   ExpectNear(y, expected, outputs, tolerance);
 }
 
+TEST(PortableKernelsTest, Conv) {
+  TestConv<3, 32, 3, 1>(2, 9, 19, 31, 31, 1e-6);
+  TestConv<3, 64, 3, 1>(1, 5, 3, 3, 70, 1e-6);
+  TestConv<3, 64, 4, 2>(2, 4, 17, 31, 70, 1e-6);
+  TestConv<1, 32, 4, 2>(1, 9, 5, 40, 10, 2e-3);
+}
+
+// y = x + X W' + b + d, LN(x) W' with GELU, and the hidden half of a feed-forward network.
+template <int kTerms, int kN, class Loader, class Writer>
+void RunProduct(const ProductSize& size, const Floats& weights, const Loader& loader,
+                const Writer& writer) {
+  const int pixels = size.images * size.height * size.width;
+  const int blocks =
+      (pixels + kProductPixels - 1) / kProductPixels * ((size.outputs + kN - 1) / kN);
+  Emulator::Instance().Launch(blocks, kProductPixels, ProductShape<kN>::kSharedBytes, [&] {
+    PixelProduct<kTerms, kN>(size, weights.data(), loader, writer);
+  });
+}
+
 TEST(PortableKernelsTest, Product) {
-  TestProduct<3, 64>(2, 7, 11, 16, 70, 1e-6);
-  TestProduct<3, 32>(1, 12, 12, 31, 31, 1e-6);
-  TestProduct<1, 32>(1, 3, 5, 5, 10, 2e-3);
+  const int images = 2, height = 5, width = 17, inputs = 40, outputs = 70;
+  const int pixels = images * height * width, in = Stride(inputs), out = Stride(outputs);
+  Generator generator;
+  const Floats x = generator.DrawMap(pixels, inputs), w = generator.Draw(outputs * inputs, 0.2);
+  const Floats taps = generator.Draw(9 * in, 0.33), weights = Pack(w, outputs, inputs);
+  const Floats residual = generator.DrawMap(pixels, outputs),
+               d = generator.DrawMap(pixels, outputs);
+  Floats bias = generator.Draw(outputs, 0.5), y(residual.size(), NAN);
+  bias.resize(out, 0.0f);
+  const Map<const float> map{x.data(), images, height, width, in};
+  const Map<float> to{y.data(), images, height, width, out};
+  const ProductSize size{images, height, width, in, out};
+  // sum over i of w[o][i] input(pixel, i)
+  const auto expect = [&](auto input, auto finish) {
+    std::vector<double> expected(y.size());
+    for (int p = 0; p < pixels; ++p) {
+      for (int o = 0; o < outputs; ++o) {
+        double sum = 0;
+        for (int i = 0; i < inputs; ++i) sum += w[o * inputs + i] * input(p, i);
+        expected[static_cast<size_t>(p) * out + o] = finish(sum, p * out + o, o);
+      }
+    }
+    ExpectNear(y, expected, outputs, 1e-6);
+  };
+
+  RunProduct<3, 64>(size, weights, LoadPixel<float>{map},
+                    WriteAttention<float>{to,
+                                          {residual.data(), images, height, width, out},
+                                          {d.data(), images, height, width, out},
+                                          bias.data()});
+  expect([&](int p, int i) { return x[p * in + i]; },
+         [&](double sum, int at, int o) { return sum + residual[at] + d[at] + bias[o]; });
+
+  RunProduct<3, 32>(size, weights, LoadNormalised<float>{map, inputs},
+                    WriteMap<float>{to, nullptr, bias.data(), 1});
+  expect(
+      [&](int p, int i) {
+        double mean = 0, variance = 0;
+        for (int c = 0; c < inputs; ++c) mean += x[p * in + c] / static_cast<double>(inputs);
+        for (int c = 0; c < inputs; ++c) {
+          variance += (x[p * in + c] - mean) * (x[p * in + c] - mean) / inputs;
+        }
+        return (x[p * in + i] - mean) / std::sqrt(variance + 1e-5);
+      },
+      [&](double sum, int, int o) { return GeluExact(sum + bias[o]); });
+
+  RunProduct<3, 64>(size, weights, LoadDepthwiseGelu<float>{map, taps.data()},
+                    WriteMap<float>{to, residual.data(), nullptr, 0});
+  expect(
+      [&](int p, int i) {
+        const int image = p / height / width, row = p / width % height, column = p % width;
+        double sum = 0;
+        for (int tap = 0; tap < 9; ++tap) {
+          const int r = row + tap / 3 - 1, q = column + tap % 3 - 1;
+          if (r < 0 || q < 0 || r >= height || q >= width) continue;
+          sum += static_cast<double>(taps[tap * in + i]) *
+                 x[((image * height + r) * width + q) * in + i];
+        }
+        return GeluExact(sum);
+      },
+      [&](double sum, int at, int) { return sum + residual[at]; });
 }
 
 template <int kTile>

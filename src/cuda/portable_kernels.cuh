@@ -37,6 +37,34 @@ Launch ProductLaunch(const ProductSize& size, const float* weights, const Loader
   return size.outputs > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
 }
 
+template <class T, class Writer>
+struct ConvParams {
+  ProductSize size;  // inputs: of all taps
+  Map<const T> x;
+  const float* weights;
+  Writer writer;
+};
+template <int kTerms, int kN, int kSize, int kStride, class T, class Writer>
+__global__ void __launch_bounds__(Tile::kThreads, kN == 32 ? 3 : 2)
+    TileConvKernel(const __grid_constant__ ConvParams<T, Writer> p) {
+  TileConv<kTerms, kN, kSize, kStride>(p.size, p.x, p.weights, p.writer);
+}
+template <int kTerms, int kSize, int kStride, class T, class Writer>
+Launch ConvLaunch(const ProductSize& size, const Map<const T>& x, const float* weights,
+                  const Writer& writer) {
+  const auto bind = [&]<int kN>() {
+    using Params = ConvParams<T, Writer>;
+    using Shape = ConvShape<kN, kSize, kStride>;
+    const Kernel<Params> kernel{TileConvKernel<kTerms, kN, kSize, kStride, T, Writer>,
+                                Shape::kThreads, Shape::kSharedBytes};
+    kernel.Prepare();
+    return kernel.Bind(size.images * CeilDivide(size.height, Shape::kRows) *
+                           CeilDivide(size.width, Shape::kColumns) * CeilDivide(size.outputs, kN),
+                       Params{size, x, weights, writer});
+  };
+  return size.outputs > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
+}
+
 template <int kTerms, int kC, class T>
 __global__ void __launch_bounds__(FeedForwardShape<kC>::kThreads, kC == 32   ? 3
                                                                   : kC == 64 ? 2
@@ -65,14 +93,14 @@ struct DepthwiseParams {
   const float* weights;
   T* y;
 };
-template <class T>
+template <bool kGelu, class T>
 __global__ void __launch_bounds__(128)
-    DepthwiseGeluKernel(const __grid_constant__ DepthwiseParams<T> p) {
-  DepthwiseGeluBody(p.x, p.weights, p.y);
+    DepthwiseKernel(const __grid_constant__ DepthwiseParams<T> p) {
+  DepthwiseBody<kGelu>(p.x, p.weights, p.y);
 }
-template <class T>
-Launch DepthwiseGeluLaunch(const DepthwiseParams<T>& p) {
-  const Kernel<DepthwiseParams<T>> kernel{DepthwiseGeluKernel<T>, 128, 0};
+template <bool kGelu, class T>
+Launch DepthwiseLaunch(const DepthwiseParams<T>& p) {
+  const Kernel<DepthwiseParams<T>> kernel{DepthwiseKernel<kGelu, T>, 128, 0};
   const int runs = CeilDivide(p.x.height, kRun);
   return kernel.Bind(CeilDivide(p.x.images * runs * p.x.width * (p.x.stride / 4), 128), p);
 }

@@ -232,10 +232,10 @@ class PortableNetwork<T, kTerms>::Compiler {
           FeedForwardBlock(node);
           break;
         case Op::kDownsample:
-          Add("downsample", portable::ProductLaunch<kTerms>(
-                                Size(node.output, 16 * Stride(Channels(node.input))), W("weight"),
-                                portable::LoadNeighbours<T, 4, 2>{Const(node.input)},
-                                portable::WriteMap<T>{Value(node.output), nullptr, nullptr, 0}));
+          Add("downsample",
+              portable::ConvLaunch<kTerms, 4, 2>(
+                  Size(node.output, 16 * Stride(Channels(node.input))), Const(node.input),
+                  W("weight"), portable::WriteMap<T>{Value(node.output), nullptr, nullptr, 0}));
           break;
         case Op::kUpsampleFuse:
           Upsample(node);
@@ -301,15 +301,14 @@ class PortableNetwork<T, kTerms>::Compiler {
       x = Const(picture);
     }
     const portable::ProductSize size = Size(node.output, 9 * x.stride);
-    const portable::LoadNeighbours<T, 3, 1> loader{x};
     if (node.output == graph_.output) {
-      Add("conv3x3", portable::ProductLaunch<kTerms>(
-                         size, W("weight"), loader,
+      Add("conv3x3", portable::ConvLaunch<kTerms, 3, 1>(
+                         size, x, W("weight"),
                          portable::WriteCube<T>{io_, Const(node.extra), Channels(node.output)}));
     } else {
       const T* residual = node.extra >= 0 ? Value(node.extra).data : nullptr;
-      Add("conv3x3", portable::ProductLaunch<kTerms>(
-                         size, W("weight"), loader,
+      Add("conv3x3", portable::ConvLaunch<kTerms, 3, 1>(
+                         size, x, W("weight"),
                          portable::WriteMap<T>{Value(node.output), residual, nullptr, 0}));
     }
   }
@@ -347,8 +346,11 @@ class PortableNetwork<T, kTerms>::Compiler {
     Add("value", portable::ProductLaunch<kTerms>(Size(node.output, x.stride), W("value"),
                                                  portable::LoadPixel<T>{x},
                                                  portable::WriteMap<T>{v, nullptr, nullptr, 0}));
-    Add("position", portable::DepthwiseGeluLaunch(
+    Add("position", portable::DepthwiseLaunch<true>(
                         portable::DepthwiseParams<T>{Const(v), W("depthwise1"), g.data}));
+    const Map<T>& d = v;  // in place of v
+    Add("position", portable::DepthwiseLaunch<false>(
+                        portable::DepthwiseParams<T>{Const(g), W("depthwise2"), d.data}));
     // Every image has a matrix of its own.
     for (int image = 0; image < shape_.images; ++image) {
       const auto one = [&](auto map) {
@@ -362,8 +364,7 @@ class PortableNetwork<T, kTerms>::Compiler {
           portable::ProductLaunch<kTerms>(
               size, Floats(kMatrix) + static_cast<size_t>(image) * x.stride * x.stride,
               portable::LoadPixel<T>{one(x)},
-              portable::WriteAttention<T>{one(y), one(x), one(Const(g)), W("bias"),
-                                          W("depthwise2")}),
+              portable::WriteAttention<T>{one(y), one(x), one(Const(d)), W("bias")}),
           false, true);
     }
   }
@@ -420,7 +421,7 @@ Program PortableNetwork<T, kTerms>::Compile(const Shape& shape, bool taps, unsig
 
 void CheckCode() {
   cudaFuncAttributes attributes;
-  Check(cudaFuncGetAttributes(&attributes, portable::DepthwiseGeluKernel<float>),
+  Check(cudaFuncGetAttributes(&attributes, portable::DepthwiseKernel<true, float>),
         "looking for this GPU's code");
 }
 

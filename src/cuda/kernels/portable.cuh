@@ -164,29 +164,6 @@ struct LoadNormalised {
   }
 };
 
-// kSize x kSize neighbours with stride kStride from (stride y - 1, stride x - 1); taps, then
-// channels.
-template <class T, int kSize, int kStride>
-struct LoadNeighbours {
-  Map<const T> x;
-  struct State {
-    Pixel pixel[kOwn];
-  };
-  MSTPP_DEVICE void Start(State& state, const Pixel (&p)[kOwn]) const {
-    MSTPP_UNROLL
-    for (int i = 0; i < kOwn; ++i) state.pixel[i] = p[i];
-  }
-  MSTPP_DEVICE void Load(const State& state, int k, Four (&v)[kOwn]) const {
-    const int tap = k / x.stride, channel = k - tap * x.stride;
-    MSTPP_UNROLL
-    for (int i = 0; i < kOwn; ++i) {
-      const Pixel& p = state.pixel[i];
-      const int y = kStride * p.y - 1 + tap / kSize, column = kStride * p.x - 1 + tap % kSize;
-      v[i] = x.Inside(y, column) ? LoadFour(x.At(p.image, y, column) + channel) : Four{};
-    }
-  }
-};
-
 // GELU of the depthwise 3 x 3; weights [9][stride].
 template <class T>
 struct LoadDepthwiseGelu {
@@ -259,24 +236,15 @@ struct WriteMap {
   }
 };
 
-// x + X M' + b_proj + dw2(g): the sums are X M'.
+// x + X M' + b_proj + d: the sums are X M'.
 template <class T>
 struct WriteAttention {
   static constexpr bool kPixelsFirst = false;
   Map<T> y;
-  Map<const T> x, g;
-  const float *bias, *weights;
+  Map<const T> x, d;
+  const float* bias;
   MSTPP_DEVICE void Write(const Pixel& p, int n, Four sum) const {
-    Four position = {};
-    MSTPP_UNROLL
-    for (int tap = 0; tap < 9; ++tap) {
-      const int row = p.y + tap / 3 - 1, column = p.x + tap % 3 - 1;
-      if (g.Inside(row, column)) {
-        AddProduct(position, LoadFour(g.At(p.image, row, column) + n),
-                   LoadFour(weights + tap * g.stride + n));
-      }
-    }
-    sum = Plus(Plus(sum, LoadFour(bias + n)), position);
+    sum = Plus(Plus(sum, LoadFour(bias + n)), LoadFour(d.At(p.image, p.y, p.x) + n));
     StoreFour(y.At(p.image, p.y, p.x) + n, Plus(LoadFour(x.At(p.image, p.y, p.x) + n), sum));
   }
 };
@@ -342,6 +310,34 @@ template <int kTerms>
 MSTPP_DEVICE void SetColumn(SplitFactor<kTerms, 2> (&w)[2], const Four& four) {
   MSTPP_UNROLL
   for (int i = 0; i < 4; ++i) w[i / 2].Set(i % 2, four.v[i]);
+}
+
+// Sums go through shared memory, so that threads write four channels each: those of 128 pixels by
+// kN outputs, in rows without bank conflicts. First a warp's of 16 pixels, from row `first` on.
+template <int kN>
+constexpr int kSumsRow = kN + 8;
+template <int kN>
+MSTPP_DEVICE void StageSums(float* staged, int first, const float (&sum)[kN / 8][4]) {
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  MSTPP_UNROLL
+  for (int n = 0; n < kN / 8; ++n) {
+    MSTPP_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      float* at = staged + (first + 8 * half + g) * kSumsRow<kN> + 8 * n + 2 * t;
+      *reinterpret_cast<float2*>(at) = make_float2(sum[n][2 * half], sum[n][2 * half + 1]);
+    }
+  }
+}
+// After a barrier, f(pixel, n, the sums n to n + 3) for all, shared among the block's threads.
+template <int kN, int kThreads, bool kPixelsFirst, class F>
+MSTPP_DEVICE void ForStagedSums(const float* staged, F f) {
+  constexpr int kQuads = kN / 4;
+  MSTPP_UNROLL_4
+  for (int e = threadIdx.x; e < 128 * kQuads; e += kThreads) {
+    const int pixel = kPixelsFirst ? e % 128 : e / kQuads;
+    const int n = 4 * (kPixelsFirst ? e / 128 : e % kQuads);
+    f(pixel, n, LoadFour(staged + pixel * kSumsRow<kN> + n));
+  }
 }
 
 // ---- The product: 128 pixels by kN outputs a block of four warps, 32 pixels each; the next slab
@@ -453,28 +449,15 @@ MSTPP_DEVICE void PixelProduct(const ProductSize& size, const float* weights, co
     __syncthreads();
   }
 
-  // Through shared memory, so that threads write four channels each.
   MSTPP_UNROLL
-  for (int m = 0; m < 2; ++m) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; ++n) {
-      MSTPP_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        float* at = a + (32 * warp + 16 * m + 8 * half + g) * Shape::kRow + 8 * n + 2 * t;
-        *reinterpret_cast<float2*>(at) = make_float2(sum[m][n][2 * half], sum[m][n][2 * half + 1]);
-      }
-    }
-  }
+  for (int m = 0; m < 2; ++m) StageSums<kN>(a, 32 * warp + 16 * m, sum[m]);
   __syncthreads();
-  constexpr int kQuads = kN / 4;
-  MSTPP_UNROLL_4
-  for (int e = tid; e < kProductPixels * kQuads; e += kProductPixels) {
-    const int pixel = Writer::kPixelsFirst ? e % kProductPixels : e / kQuads;
-    const int n = 4 * (Writer::kPixelsFirst ? e / kProductPixels : e % kQuads);
-    if (first + pixel < pixels && n0 + n < size.outputs) {
-      writer.Write(pixel_of(first + pixel), n0 + n, LoadFour(a + pixel * Shape::kRow + n));
-    }
-  }
+  ForStagedSums<kN, kProductPixels, Writer::kPixelsFirst>(
+      a, [&](int pixel, int n, const Four& sums) {
+        if (first + pixel < pixels && n0 + n < size.outputs) {
+          writer.Write(pixel_of(first + pixel), n0 + n, sums);
+        }
+      });
 }
 
 // ---- The feed-forward network of up to kC channels in one kernel, so that the hidden channels
@@ -485,7 +468,7 @@ MSTPP_DEVICE void PixelProduct(const ProductSize& size, const float* weights, co
 // A block of eight warps takes 16 x 8 pixels, and one around for the depthwise convolution. It
 // keeps LN(x) in shared memory and goes through the hidden channels by 16: the first product of all
 // 180 pixels, GELU, the depthwise convolution, GELU, and what these channels add to the second
-// product, whose sums stay in registers.
+// product, whose sums stay in registers. The weights are copied 16 hidden channels ahead.
 
 template <class T>
 struct FeedForwardParams {
@@ -498,62 +481,77 @@ struct FeedForwardParams {
   int channels, hidden;    // hidden: a multiple of 16
 };
 
-template <int kC>
-struct FeedForwardShape {
+// A tile of the output, and its pixels in a block of eight warps.
+struct Tile {
   static constexpr int kThreads = 256;
-  static constexpr int kColumns = 16, kRows = 8;  // of a tile
+  static constexpr int kColumns = 16, kRows = 8;
+};
+
+template <int kC>
+struct FeedForwardShape : Tile {
   static constexpr int kWide = kColumns + 2, kHigh = kRows + 2;
   static constexpr int kAll = 192;  // kWide kHigh, rounded up to whole products
   // In floats: LN(x) [slab][kAll][16], later the sums; 16 hidden channels of all pixels; the same
-  // after the depthwise convolution; and these channels' weights.
+  // after the depthwise convolution; and twice the weights of 16 hidden channels: W1's, W2's, the
+  // depthwise convolution's and the bias.
   static constexpr int kHidden = kC * kAll;
   static constexpr int kFactors = kHidden + kSlab * kAll;
-  static constexpr int kWeight1 = kFactors + kSlab * kColumns * kRows;
-  static constexpr int kWeight2 = kWeight1 + kSlab * kC;
-  static constexpr int kDepthwise = kWeight2 + kSlab * kC;
-  static constexpr int kSharedBytes = 4 * (kDepthwise + 9 * kSlab);
-  static constexpr int kRow = kC + 8;  // of the sums: no bank conflicts
-  static_assert(kRow * kColumns * kRows <= kHidden, "the sums fit where LN(x) was");
+  static constexpr int kWeights = kFactors + kSlab * kColumns * kRows;
+  static constexpr int kWeight2 = kSlab * kC, kDepthwise = 2 * kSlab * kC;
+  static constexpr int kBias = kDepthwise + 9 * kSlab, kWeightsSize = kBias + kSlab;
+  static constexpr int kSharedBytes = 4 * (kWeights + 2 * kWeightsSize);
+  static_assert(kSumsRow<kC> * kColumns * kRows <= kHidden, "the sums fit where LN(x) was");
 };
 
 template <int kTerms, int kC, class T>
 class TileFeedForward {
   using Shape = FeedForwardShape<kC>;
-  static constexpr int kWeights = (kC * 4 + Shape::kThreads - 1) / Shape::kThreads;
+  static constexpr int kTiles = Shape::kAll / 16 / 4;  // of 16 pixels, of a warp in First
 
  public:
   MSTPP_DEVICE explicit TileFeedForward(const FeedForwardParams<T>& p)
       : p_(p),
         shared_(reinterpret_cast<float*>(SharedMemory())),
-        lane_(threadIdx.x & 31),
-        warp_(threadIdx.x >> 5) {
+        g_((threadIdx.x & 31) >> 2),
+        t_(threadIdx.x & 3),
+        warp_(threadIdx.x >> 5),
+        swizzled_(4 * (t_ ^ (g_ >> 1))) {
     const int across = (p.x.width + Shape::kColumns - 1) / Shape::kColumns;
     const int down = (p.x.height + Shape::kRows - 1) / Shape::kRows;
     column_ = static_cast<int>(blockIdx.x) % across * Shape::kColumns;
     row_ = static_cast<int>(blockIdx.x) / across % down * Shape::kRows;
     image_ = static_cast<int>(blockIdx.x) / across / down;
+    inside_ = 0;
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      if (IsInside(FirstPixel() + 64 * (i / 2) + 8 * (i % 2))) inside_ |= 1u << i;
+    }
   }
 
   MSTPP_DEVICE void Run() {
+    Fetch(0);
     Normalise();
-    Four weight1[kWeights], weight2[kWeights], depthwise;
-    Fetch(0, 0, weight1, weight2, depthwise);
-    Put1(weight1);
+    CopyWait<0>();
     __syncthreads();
     float sum[kC / 8][4] = {};
     MSTPP_NO_UNROLL
     for (int h = 0; h < p_.hidden; h += kSlab) {
-      Fetch(min(h + kSlab, p_.hidden - kSlab), h, weight1, weight2, depthwise);
       First(h);
-      Put2(weight2, depthwise);
       __syncthreads();
-      Put1(weight1);
-      Depthwise();
+      if (h + kSlab < p_.hidden) Fetch(h + kSlab);
+      Depthwise(h);
+      CopyWait<0>();
       __syncthreads();
-      Second(sum);
+      Second(h, sum);
     }
     __syncthreads();
-    Store(sum);
+    StageSums<kC>(shared_, 16 * warp_, sum);
+    __syncthreads();
+    ForStagedSums<kC, Shape::kThreads, false>(shared_, [&](int pixel, int n, const Four& sums) {
+      const int y = row_ + pixel / Shape::kColumns, x = column_ + pixel % Shape::kColumns;
+      if (n >= p_.x.stride || !p_.x.Inside(y, x)) return;
+      const T* at = p_.x.At(image_, y, x) + n;
+      StoreFour(p_.y + (at - p_.x.data), Plus(LoadFour(at), sums));
+    });
   }
 
  private:
@@ -563,171 +561,208 @@ class TileFeedForward {
   MSTPP_DEVICE bool IsInside(int i) const {
     return i < Shape::kWide * Shape::kHigh && p_.x.Inside(RowOf(i), ColumnOf(i));
   }
+  // In First a warp takes eight channels of 16 pixels, and of every 64 pixels after these; this is
+  // the lane's first.
+  MSTPP_DEVICE int FirstPixel() const { return warp_ / 2 * 16 + g_; }
 
-  MSTPP_DEVICE void Normalise() {
+  MSTPP_DEVICE void Normalise() const {
     const LoadNormalised<T> loader{p_.x, p_.channels};
-    const int quad = threadIdx.x & 3;
-    MSTPP_UNROLL
-    for (int i = 0; i < Shape::kAll / 64; ++i) {
-      const int row = static_cast<int>(threadIdx.x >> 2) + 64 * i;
+    MSTPP_NO_UNROLL
+    for (int row = static_cast<int>(threadIdx.x >> 2); row < Shape::kAll; row += 64) {
       const bool inside = IsInside(row);
       const T* at = p_.x.At(image_, inside ? RowOf(row) : row_, inside ? ColumnOf(row) : column_);
       const auto moments = loader.MomentsOf(at);
-      for (int k = 4 * quad; k < kC; k += kSlab) {
+      for (int k = 4 * t_; k < kC; k += kSlab) {
         const Four v = inside && k < p_.x.stride ? loader.Normalised(moments, at, k) : Four{};
-        StoreFour(QuadAt(shared_ + k / kSlab * (kSlab * Shape::kAll), row, quad), v);
+        StoreFour(QuadAt(shared_ + k / kSlab * (kSlab * Shape::kAll), row, t_), v);
       }
     }
   }
 
-  // The thread's share of the weights: W1 for the hidden channels from h1 on, the others from h2.
-  MSTPP_DEVICE void Fetch(int h1, int h2, Four (&weight1)[kWeights], Four (&weight2)[kWeights],
-                          Four& depthwise) const {
-    MSTPP_UNROLL
-    for (int i = 0; i < kWeights; ++i) {
-      const int e = static_cast<int>(threadIdx.x) + i * Shape::kThreads, row = e / 4, quad = e % 4;
-      const bool wanted = row < p_.x.stride;
-      weight1[i] =
-          wanted ? LoadFour(p_.weight1 +
-                            static_cast<size_t>(row / 16 * p_.hidden + h1 + row % 16) * kSlab +
-                            4 * quad)
-                 : Four{};
-      weight2[i] = wanted ? LoadFour(p_.weight2 + static_cast<size_t>(h2) * p_.x.stride +
-                                     row * kSlab + 4 * quad)
-                          : Four{};
-    }
-    if (threadIdx.x < 36) {
-      depthwise = LoadFour(p_.depthwise + static_cast<int>(threadIdx.x) / 4 * p_.hidden + h2 +
-                           static_cast<int>(threadIdx.x) % 4 * 4);
-    }
-  }
-  MSTPP_DEVICE void PutRows(int at, const Four (&weight)[kWeights]) const {
-    MSTPP_UNROLL
-    for (int i = 0; i < kWeights; ++i) {
-      const int e = static_cast<int>(threadIdx.x) + i * Shape::kThreads;
-      if (e < kC * 4) StoreFour(QuadAt(shared_ + at, e / 4, e % 4), weight[i]);
-    }
-  }
-  MSTPP_DEVICE void Put1(const Four (&weight1)[kWeights]) const {
-    PutRows(Shape::kWeight1, weight1);
-  }
-  MSTPP_DEVICE void Put2(const Four (&weight2)[kWeights], const Four& depthwise) const {
-    PutRows(Shape::kWeight2, weight2);
-    if (threadIdx.x < 36) StoreFour(shared_ + Shape::kDepthwise + 4 * threadIdx.x, depthwise);
+  MSTPP_DEVICE float* Weights(int h) const {
+    return shared_ + Shape::kWeights + (h / kSlab & 1) * Shape::kWeightsSize;
   }
 
-  // Hidden channels h to h + 15 of all pixels, zeros outside the image. A warp takes eight of the
-  // channels and every fourth 16 pixels.
+  // Starts to copy the weights of the hidden channels h to h + 15.
+  MSTPP_DEVICE void Fetch(int h) const {
+    float* to = Weights(h);
+    MSTPP_UNROLL
+    for (int first = 0; first < kC * 4; first += Shape::kThreads) {
+      const int e = first + static_cast<int>(threadIdx.x), row = e / 4, quad = e % 4;
+      if (e >= kC * 4) break;
+      const bool wanted = row < p_.x.stride;
+      const int at = wanted ? row / 16 * p_.hidden + row % 16 : 0, at2 = wanted ? row : 0;
+      CopyAsync(QuadAt(to, row, quad), p_.weight1 + static_cast<size_t>(at + h) * kSlab + 4 * quad,
+                wanted);
+      CopyAsync(QuadAt(to + Shape::kWeight2, row, quad),
+                p_.weight2 + static_cast<size_t>(h) * p_.x.stride + at2 * kSlab + 4 * quad, wanted);
+    }
+    const int e = threadIdx.x;
+    if (e < 36) {
+      CopyAsync(to + Shape::kDepthwise + 4 * e, p_.depthwise + e / 4 * p_.hidden + h + e % 4 * 4,
+                true);
+    } else if (e < 40) {
+      CopyAsync(to + Shape::kBias + 4 * (e - 36), p_.bias1 + h + 4 * (e - 36), true);
+    }
+    CopyCommit();
+  }
+
+  // Hidden channels h to h + 15 of all pixels, zeros outside the image.
   MSTPP_DEVICE void First(int h) const {
-    constexpr int kTiles = Shape::kAll / 16 / 4;
-    const int g = lane_ >> 2, t = lane_ & 3, half = warp_ & 1, first = warp_ / 2 * 16 + g;
+    const int half = warp_ & 1, channel = 8 * half + 2 * t_;
+    const float* weights = Weights(h) + (8 * half + g_) * kSlab + swizzled_;
+    const float* rows = shared_ + FirstPixel() * kSlab + swizzled_;
     float sum[kTiles][4] = {};
+    MSTPP_UNROLL_2
     for (int k = 0; k < p_.x.stride; k += kSlab) {
       SplitFactor<kTerms, 2> w[2];
-      SetColumn(w, LoadFour(QuadAt(shared_ + Shape::kWeight1, k + 8 * half + g, t)));
-      float* rows = shared_ + k * Shape::kAll;
+      SetColumn(w, LoadFour(weights + k * kSlab));
       MSTPP_UNROLL
       for (int m = 0; m < kTiles; ++m) {
+        const float* at = rows + k * Shape::kAll + 64 * m * kSlab;
         SplitFactor<kTerms, 4> x[2];
-        SetRows(x, LoadFour(QuadAt(rows, first + 64 * m, t)),
-                LoadFour(QuadAt(rows, first + 64 * m + 8, t)));
+        SetRows(x, LoadFour(at), LoadFour(at + 8 * kSlab));
         MSTPP_UNROLL
         for (int s = 0; s < 2; ++s) Multiply(sum[m], x[s], w[s]);
       }
     }
-    const int channel = 8 * half + 2 * t;
-    const float2 bias = *reinterpret_cast<const float2*>(p_.bias1 + h + channel);
+    const float* bias = Weights(h) + Shape::kBias + channel;
+    float* to = shared_ + Shape::kHidden + FirstPixel() * kSlab + channel;
     MSTPP_UNROLL
-    for (int m = 0; m < kTiles; ++m) {
-      MSTPP_UNROLL
-      for (int side = 0; side < 2; ++side) {
-        const int pixel = first + 64 * m + 8 * side;
-        const bool inside = IsInside(pixel);
-        float* to = QuadAt(shared_ + Shape::kHidden, pixel, channel / 4) + channel % 4;
-        const float low = Gelu(sum[m][2 * side] + bias.x),
-                    high = Gelu(sum[m][2 * side + 1] + bias.y);
-        *reinterpret_cast<float2*>(to) = inside ? make_float2(low, high) : make_float2(0.f, 0.f);
-      }
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      const float low = Gelu(sum[i / 2][2 * (i % 2)] + bias[0]);
+      const float high = Gelu(sum[i / 2][2 * (i % 2) + 1] + bias[1]);
+      const bool inside = inside_ >> i & 1;
+      *reinterpret_cast<float2*>(to + (64 * (i / 2) + 8 * (i % 2)) * kSlab) =
+          make_float2(inside ? low : 0.0f, inside ? high : 0.0f);
     }
   }
 
   // A thread takes four channels of two pixels, one below the other.
-  MSTPP_DEVICE void Depthwise() const {
-    const int quad = threadIdx.x & 3, column = static_cast<int>(threadIdx.x >> 2) % Shape::kColumns;
+  MSTPP_DEVICE void Depthwise(int h) const {
+    const int column = static_cast<int>(threadIdx.x >> 2) % Shape::kColumns;
     const int row = static_cast<int>(threadIdx.x) / 64 * 2;
+    const float* weights = Weights(h) + Shape::kDepthwise + 4 * t_;
+    const float* from = shared_ + Shape::kHidden + (row * Shape::kWide + column) * kSlab + 4 * t_;
     Four weight[9], sum[2] = {};
     MSTPP_UNROLL
-    for (int tap = 0; tap < 9; ++tap) {
-      weight[tap] = LoadFour(shared_ + Shape::kDepthwise + tap * kSlab + 4 * quad);
-    }
+    for (int tap = 0; tap < 9; ++tap) weight[tap] = LoadFour(weights + tap * kSlab);
     MSTPP_UNROLL
     for (int y = 0; y < 4; ++y) {
       MSTPP_UNROLL
       for (int x = 0; x < 3; ++x) {
-        const Four v =
-            LoadFour(QuadAt(shared_ + Shape::kHidden, (row + y) * Shape::kWide + column + x, quad));
+        const Four v = LoadFour(from + (y * Shape::kWide + x) * kSlab);
         if (y < 3) AddProduct(sum[0], v, weight[y * 3 + x]);
         if (y > 0) AddProduct(sum[1], v, weight[(y - 1) * 3 + x]);
       }
     }
+    float* to = QuadAt(shared_ + Shape::kFactors, row * Shape::kColumns + column, t_);
     MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      StoreFour(QuadAt(shared_ + Shape::kFactors, (row + i) * Shape::kColumns + column, quad),
-                GeluOf(sum[i]));
-    }
+    for (int i = 0; i < 2; ++i) StoreFour(to + i * (Shape::kColumns * kSlab), GeluOf(sum[i]));
   }
 
   // A warp takes 16 pixels, one row of the tile.
-  MSTPP_DEVICE void Second(float (&sum)[kC / 8][4]) const {
-    const int g = lane_ >> 2, t = lane_ & 3;
-    float* rows = shared_ + Shape::kFactors;
+  MSTPP_DEVICE void Second(int h, float (&sum)[kC / 8][4]) const {
+    const float* rows = shared_ + Shape::kFactors + (16 * warp_ + g_) * kSlab + swizzled_;
+    const float* weights = Weights(h) + Shape::kWeight2 + g_ * kSlab + swizzled_;
     SplitFactor<kTerms, 4> x[2];
-    SetRows(x, LoadFour(QuadAt(rows, 16 * warp_ + g, t)),
-            LoadFour(QuadAt(rows, 16 * warp_ + g + 8, t)));
+    SetRows(x, LoadFour(rows), LoadFour(rows + 8 * kSlab));
     MSTPP_UNROLL
     for (int n = 0; n < kC / 8; ++n) {
       SplitFactor<kTerms, 2> w[2];
-      SetColumn(w, LoadFour(QuadAt(shared_ + Shape::kWeight2, 8 * n + g, t)));
+      SetColumn(w, LoadFour(weights + 8 * n * kSlab));
       MSTPP_UNROLL
       for (int s = 0; s < 2; ++s) Multiply(sum[n], x[s], w[s]);
     }
   }
 
-  // Through shared memory, so that threads write four channels each.
-  MSTPP_DEVICE void Store(const float (&sum)[kC / 8][4]) const {
-    const int g = lane_ >> 2, t = lane_ & 3;
-    MSTPP_UNROLL
-    for (int n = 0; n < kC / 8; ++n) {
-      MSTPP_UNROLL
-      for (int side = 0; side < 2; ++side) {
-        float* at = shared_ + (16 * warp_ + 8 * side + g) * Shape::kRow + 8 * n + 2 * t;
-        *reinterpret_cast<float2*>(at) = make_float2(sum[n][2 * side], sum[n][2 * side + 1]);
-      }
-    }
-    __syncthreads();
-    constexpr int kQuads = kC / 4;
-    MSTPP_UNROLL_4
-    for (int e = threadIdx.x; e < Shape::kColumns * Shape::kRows * kQuads; e += Shape::kThreads) {
-      const int pixel = e / kQuads, n = e % kQuads * 4;
-      const int y = row_ + pixel / Shape::kColumns, x = column_ + pixel % Shape::kColumns;
-      if (n >= p_.x.stride || !p_.x.Inside(y, x)) continue;
-      const T* at = p_.x.At(image_, y, x) + n;
-      StoreFour(p_.y + (at - p_.x.data),
-                Plus(LoadFour(at), LoadFour(shared_ + pixel * Shape::kRow + n)));
-    }
-  }
-
   const FeedForwardParams<T>& p_;
   float* shared_;
-  int lane_, warp_, column_, row_, image_;
+  int g_, t_, warp_;
+  int swizzled_;  // where quad t of row g lies in it, and of every eighth row from there
+  int column_, row_, image_;
+  unsigned inside_;  // which of the lane's pixels in First are
 };
+
+// ---- Convolutions kSize x kSize with stride kStride, padding 1: 16 x 8 pixels by kN outputs a
+// block of eight warps, a row of the tile each. The pixels that the taps of 16 channels need are in
+// shared memory, in a row with stride 2 first those of even columns; the weights come from the L1.
+// weights: [taps][inputs / 16][outputs][16].
+
+template <int kN, int kSize, int kStride>
+struct ConvShape : Tile {
+  static constexpr int kWide = kStride * (kColumns - 1) + kSize;
+  static constexpr int kHigh = kStride * (kRows - 1) + kSize;
+  static constexpr int kLoading = kWide * kHigh * kSlab, kStoring = kColumns * kRows * kSumsRow<kN>;
+  static constexpr int kSharedBytes = 4 * (kLoading > kStoring ? kLoading : kStoring);
+  MSTPP_HOST_DEVICE static constexpr int Place(int column) {
+    return kStride == 1 ? column : column % 2 * (kWide / 2) + column / 2;
+  }
+};
+
+template <int kTerms, int kN, int kSize, int kStride, class T, class Writer>
+MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const float* weights,
+                           const Writer& writer) {
+  using Shape = ConvShape<kN, kSize, kStride>;
+  auto* shared = reinterpret_cast<float*>(SharedMemory());
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+  const int column_blocks = (size.outputs + kN - 1) / kN;
+  const int n0 = static_cast<int>(blockIdx.x) % column_blocks * kN;
+  const int tile = static_cast<int>(blockIdx.x) / column_blocks;
+  const int across = (size.width + Shape::kColumns - 1) / Shape::kColumns;
+  const int down = (size.height + Shape::kRows - 1) / Shape::kRows;
+  const int column = tile % across * Shape::kColumns, row = tile / across % down * Shape::kRows;
+  const int image = tile / across / down;
+  float sum[kN / 8][4] = {};
+  MSTPP_NO_UNROLL
+  for (int channel = 0; channel < x.stride; channel += kSlab) {
+    if (channel > 0) __syncthreads();
+    MSTPP_UNROLL_4
+    for (int e = threadIdx.x; e < Shape::kWide * Shape::kHigh * 4; e += Shape::kThreads) {
+      const int pixel = e / 4, y = pixel / Shape::kWide, q = pixel % Shape::kWide;
+      const int in_y = kStride * row - 1 + y, in_x = kStride * column - 1 + q;
+      const Four v =
+          x.Inside(in_y, in_x) ? LoadFour(x.At(image, in_y, in_x) + channel + e % 4 * 4) : Four{};
+      StoreFour(QuadAt(shared, y * Shape::kWide + Shape::Place(q), e % 4), v);
+    }
+    __syncthreads();
+    MSTPP_UNROLL_4
+    for (int tap = 0; tap < kSize * kSize; ++tap) {
+      const int y = tap / kSize, q = tap % kSize;
+      const int pixel = (kStride * warp + y) * Shape::kWide + Shape::Place(q) + g;
+      const float* at = QuadAt(shared, pixel, t);  // eight pixels further on, the same quad
+      SplitFactor<kTerms, 4> pixels[2];
+      SetRows(pixels, LoadFour(at), LoadFour(at + 8 * kSlab));
+      const float* slab =
+          weights + static_cast<size_t>(tap * x.stride + channel) * size.outputs + 4 * t;
+      MSTPP_UNROLL
+      for (int n = 0; n < kN / 8; ++n) {
+        const int output = n0 + 8 * n + g;
+        SplitFactor<kTerms, 2> w[2];
+        SetColumn(w, output < size.outputs ? LoadFour(slab + output * kSlab) : Four{});
+        MSTPP_UNROLL
+        for (int s = 0; s < 2; ++s) Multiply(sum[n], pixels[s], w[s]);
+      }
+    }
+  }
+  __syncthreads();
+  StageSums<kN>(shared, 16 * warp, sum);
+  __syncthreads();
+  ForStagedSums<kN, Shape::kThreads, Writer::kPixelsFirst>(
+      shared, [&](int pixel, int n, const Four& sums) {
+        const int y = row + pixel / Shape::kColumns, q = column + pixel % Shape::kColumns;
+        if (y < size.height && q < size.width && n0 + n < size.outputs) {
+          writer.Write({image, y, q}, n0 + n, sums);
+        }
+      });
+}
 
 // ---- What is not a product.
 
-// GELU(dw(x)): a thread takes four channels of kRun pixels of a column.
+// dw(x), or its GELU: a thread takes four channels of kRun pixels of a column.
 constexpr int kRun = 4;
-template <class T>
-MSTPP_DEVICE void DepthwiseGeluBody(const Map<const T>& x, const float* weights, T* y) {
+template <bool kGelu, class T>
+MSTPP_DEVICE void DepthwiseBody(const Map<const T>& x, const float* weights, T* y) {
   const int quads = x.stride / 4, runs = (x.height + kRun - 1) / kRun;
   const size_t index = static_cast<size_t>(blockIdx.x) * 128 + threadIdx.x;
   const int c = static_cast<int>(index % quads) * 4;
@@ -754,7 +789,8 @@ MSTPP_DEVICE void DepthwiseGeluBody(const Map<const T>& x, const float* weights,
   MSTPP_UNROLL
   for (int i = 0; i < kRun; ++i) {
     if (first + i >= x.height) break;
-    StoreFour(y + (x.At(image, first + i, column) - x.data) + c, GeluOf(sum[i]));
+    T* to = y + (x.At(image, first + i, column) - x.data) + c;
+    StoreFour(to, kGelu ? GeluOf(sum[i]) : sum[i]);
   }
 }
 

@@ -15,6 +15,7 @@
 #define MSTPP_DEVICE __device__ __forceinline__
 #define MSTPP_HOST_DEVICE __host__ __device__
 #define MSTPP_UNROLL _Pragma("unroll")
+#define MSTPP_UNROLL_2 _Pragma("unroll 2")
 #define MSTPP_UNROLL_4 _Pragma("unroll 4")
 #define MSTPP_UNROLL_8 _Pragma("unroll 8")
 #define MSTPP_NO_UNROLL _Pragma("unroll 1")
@@ -152,8 +153,16 @@ MSTPP_DEVICE void CopyWait() {
 
 // To a unit or two in the last place.
 MSTPP_DEVICE float ReciprocalSqrt(float value) { return rsqrtf(value); }
-MSTPP_DEVICE float Reciprocal(float value) { return __fdividef(1.0f, value); }
-MSTPP_DEVICE float Exp2(float value) { return exp2f(value); }
+MSTPP_DEVICE float Reciprocal(float value) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+MSTPP_DEVICE float Exp2(float value) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
 
 }  // namespace mstpp::cuda
 
