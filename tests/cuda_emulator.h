@@ -241,7 +241,6 @@ inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32
   d0 = HalfPack(d[0], d[1]);
   d1 = HalfPack(d[2], d[3]);
 }
-inline uint32_t RoundToTf32(float value) { return (AsUint(value) + 0x1000u) & 0xffffe000u; }
 inline void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                     uint32_t b1, float c0, float c1, float c2, float c3) {
   const float start[4] = {c0, c1, c2, c3};

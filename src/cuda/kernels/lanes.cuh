@@ -191,6 +191,11 @@ struct Fp16 {
   }
 };
 
+// The nearest TF32 number, but for the bits under the mask: MmaTf32 does not look at these. The
+// conversion instruction is several on some GPUs.
+constexpr uint32_t kTf32Mask = 0xffffe000u;
+MSTPP_DEVICE uint32_t RoundToTf32(float value) { return AsUint(value) + 0x1000u; }
+
 // FP32 arithmetic, products of TF32: one, or with kTerms = 3 those of the halves of a split of both
 // factors that matter, which is as exact as FP32.
 template <int kTerms>
@@ -219,9 +224,9 @@ struct Tf32 {
       if constexpr (kTerms == 3) {
         uint32_t a_small[4], b_small[2];
         MSTPP_UNROLL
-        for (int i = 0; i < 4; ++i) a_small[i] = AsUint(a[i] - AsFloat(a_big[i]));
+        for (int i = 0; i < 4; ++i) a_small[i] = AsUint(a[i] - AsFloat(a_big[i] & kTf32Mask));
         MSTPP_UNROLL
-        for (int i = 0; i < 2; ++i) b_small[i] = AsUint(b[i] - AsFloat(b_big[i]));
+        for (int i = 0; i < 2; ++i) b_small[i] = AsUint(b[i] - AsFloat(b_big[i] & kTf32Mask));
         MmaTf32(d, a_small[0], a_small[1], a_small[2], a_small[3], b_big[0], b_big[1], d[0], d[1],
                 d[2], d[3]);
         MmaTf32(d, a_big[0], a_big[1], a_big[2], a_big[3], b_small[0], b_small[1], d[0], d[1], d[2],

@@ -270,7 +270,7 @@ struct SplitFactor {
   uint32_t big[kCount], small[kTerms == 3 ? kCount : 1];
   MSTPP_DEVICE void Set(int i, float value) {
     big[i] = RoundToTf32(value);
-    if constexpr (kTerms == 3) small[i] = AsUint(value - AsFloat(big[i]));
+    if constexpr (kTerms == 3) small[i] = AsUint(value - AsFloat(big[i] & kTf32Mask));
   }
 };
 
@@ -685,15 +685,18 @@ class TileFeedForward {
 };
 
 // ---- Convolutions kSize x kSize with stride kStride, padding 1: 16 x 8 pixels by kN outputs a
-// block of eight warps, a row of the tile each. The pixels that the taps of 16 channels need are in
-// shared memory, in a row with stride 2 first those of even columns; the weights come from the L1.
+// block of eight warps, a row of the tile each. In shared memory are what the taps need of 16
+// channels, in a row with stride 2 first the even columns; and the weights of some of the taps.
 // weights: [taps][inputs / 16][outputs][16].
 
 template <int kN, int kSize, int kStride>
 struct ConvShape : Tile {
   static constexpr int kWide = kStride * (kColumns - 1) + kSize;
   static constexpr int kHigh = kStride * (kRows - 1) + kSize;
-  static constexpr int kLoading = kWide * kHigh * kSlab, kStoring = kColumns * kRows * kSumsRow<kN>;
+  static constexpr int kTaps = kSize * kSize, kTapsTogether = kTaps > 9 ? 8 : kTaps;
+  static constexpr int kWeights = kWide * kHigh * kSlab;  // in floats, where they begin
+  static constexpr int kLoading = kWeights + kTapsTogether * kN * kSlab;
+  static constexpr int kStoring = kColumns * kRows * kSumsRow<kN>;
   static constexpr int kSharedBytes = 4 * (kLoading > kStoring ? kLoading : kStoring);
   MSTPP_HOST_DEVICE static constexpr int Place(int column) {
     return kStride == 1 ? column : column % 2 * (kWide / 2) + column / 2;
@@ -714,34 +717,48 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
   const int column = tile % across * Shape::kColumns, row = tile / across % down * Shape::kRows;
   const int image = tile / across / down;
   float sum[kN / 8][4] = {};
-  MSTPP_NO_UNROLL
+  const int swizzled = 4 * (t ^ g >> 1);
   for (int channel = 0; channel < x.stride; channel += kSlab) {
-    if (channel > 0) __syncthreads();
-    MSTPP_UNROLL_4
-    for (int e = threadIdx.x; e < Shape::kWide * Shape::kHigh * 4; e += Shape::kThreads) {
-      const int pixel = e / 4, y = pixel / Shape::kWide, q = pixel % Shape::kWide;
-      const int in_y = kStride * row - 1 + y, in_x = kStride * column - 1 + q;
-      const Four v =
-          x.Inside(in_y, in_x) ? LoadFour(x.At(image, in_y, in_x) + channel + e % 4 * 4) : Four{};
-      StoreFour(QuadAt(shared, y * Shape::kWide + Shape::Place(q), e % 4), v);
-    }
-    __syncthreads();
-    MSTPP_UNROLL_4
-    for (int tap = 0; tap < kSize * kSize; ++tap) {
-      const int y = tap / kSize, q = tap % kSize;
-      const int pixel = (kStride * warp + y) * Shape::kWide + Shape::Place(q) + g;
-      const float* at = QuadAt(shared, pixel, t);  // eight pixels further on, the same quad
-      SplitFactor<kTerms, 4> pixels[2];
-      SetRows(pixels, LoadFour(at), LoadFour(at + 8 * kSlab));
-      const float* slab =
-          weights + static_cast<size_t>(tap * x.stride + channel) * size.outputs + 4 * t;
-      MSTPP_UNROLL
-      for (int n = 0; n < kN / 8; ++n) {
-        const int output = n0 + 8 * n + g;
-        SplitFactor<kTerms, 2> w[2];
-        SetColumn(w, output < size.outputs ? LoadFour(slab + output * kSlab) : Four{});
+    MSTPP_NO_UNROLL
+    for (int first = 0; first < Shape::kTaps; first += Shape::kTapsTogether) {
+      __syncthreads();
+      MSTPP_UNROLL_4
+      for (int e = threadIdx.x; e < Shape::kTapsTogether * kN * 4; e += Shape::kThreads) {
+        const int n = n0 + e / 4 % kN, tap = first + e / 4 / kN;
+        const bool wanted = n < size.outputs;
+        const float* from = weights + static_cast<size_t>(tap * x.stride + channel) * size.outputs;
+        CopyAsync(QuadAt(shared + Shape::kWeights, e / 4, e % 4),
+                  from + (wanted ? n * kSlab + e % 4 * 4 : 0), wanted);
+      }
+      CopyCommit();
+      if (first == 0) {
+        MSTPP_UNROLL_4
+        for (int e = threadIdx.x; e < Shape::kWide * Shape::kHigh * 4; e += Shape::kThreads) {
+          const int y = e / 4 / Shape::kWide, q = e / 4 % Shape::kWide;
+          const int in_y = kStride * row - 1 + y, in_x = kStride * column - 1 + q;
+          const Four v = x.Inside(in_y, in_x)
+                             ? LoadFour(x.At(image, in_y, in_x) + channel + e % 4 * 4)
+                             : Four{};
+          StoreFour(QuadAt(shared, y * Shape::kWide + Shape::Place(q), e % 4), v);
+        }
+      }
+      CopyWait<0>();
+      __syncthreads();
+      MSTPP_UNROLL_2
+      for (int i = 0; i < Shape::kTapsTogether; ++i) {
+        const int tap = first + i, y = tap / kSize, q = tap % kSize;
+        const int pixel = (kStride * warp + y) * Shape::kWide + Shape::Place(q) + g;
+        const float* at = QuadAt(shared, pixel, t);  // eight pixels further on, the same quad
+        SplitFactor<kTerms, 4> pixels[2];
+        SetRows(pixels, LoadFour(at), LoadFour(at + 8 * kSlab));
+        const float* slab = shared + Shape::kWeights + (i * kN + g) * kSlab + swizzled;
         MSTPP_UNROLL
-        for (int s = 0; s < 2; ++s) Multiply(sum[n], pixels[s], w[s]);
+        for (int n = 0; n < kN / 8; ++n) {
+          SplitFactor<kTerms, 2> w[2];
+          SetColumn(w, LoadFour(slab + 8 * n * kSlab));
+          MSTPP_UNROLL
+          for (int s = 0; s < 2; ++s) Multiply(sum[n], pixels[s], w[s]);
+        }
       }
     }
   }

@@ -84,12 +84,6 @@ MSTPP_DEVICE void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, 
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
 }
-MSTPP_DEVICE uint32_t RoundToTf32(float value) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return bits;
-}
-
 // tanh of two halves, within 2^-11 of the value.
 MSTPP_DEVICE uint32_t HalfTanh(uint32_t a) {
   uint32_t result;
