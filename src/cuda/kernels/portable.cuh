@@ -138,10 +138,10 @@ struct LoadNormalised {
     return sum + ShuffleXor(sum, 2);
   }
   MSTPP_DEVICE Moments MomentsOf(const T* at) const {
-    const auto count = static_cast<float>(channels);
-    const float mean = Sum(at, [](float v) { return v; }) / count;
+    const float each = Reciprocal(static_cast<float>(channels));
+    const float mean = Sum(at, [](float v) { return v; }) * each;
     const float squares = Sum(at, [mean](float v) { return (v - mean) * (v - mean); });
-    return {mean, 1.0f / sqrtf(squares / count + 1e-5f)};
+    return {mean, ReciprocalSqrt(fmaf(squares, each, 1e-5f))};
   }
   MSTPP_DEVICE Four Normalised(const Moments& moments, const T* at, int k) const {
     Four v = LoadFour(at + k);
@@ -274,21 +274,29 @@ struct SplitFactor {
   }
 };
 
-// d += a b. The tensor cores add by truncating, so that long sums drift: three terms are summed by
-// themselves, the small ones first, and their sum is added in FP32.
+// d += a b, over the 16 inputs of two steps. The tensor cores add by truncating, so that long sums
+// drift: three terms are summed by themselves, the small ones first, and their sum is added in
+// FP32.
 template <int kTerms>
-MSTPP_DEVICE void Multiply(float (&d)[4], const SplitFactor<kTerms, 4>& a,
-                           const SplitFactor<kTerms, 2>& b) {
-  const uint32_t(&x)[4] = a.big;
-  if constexpr (kTerms == 1) {
-    MmaTf32(d, x[0], x[1], x[2], x[3], b.big[0], b.big[1], d[0], d[1], d[2], d[3]);
-  } else {
-    float part[4];
-    MmaTf32(part, a.small[0], a.small[1], a.small[2], a.small[3], b.big[0], b.big[1], 0.f, 0.f, 0.f,
-            0.f);
-    MmaTf32(part, x[0], x[1], x[2], x[3], b.small[0], b.small[1], part[0], part[1], part[2],
-            part[3]);
-    MmaTf32(part, x[0], x[1], x[2], x[3], b.big[0], b.big[1], part[0], part[1], part[2], part[3]);
+MSTPP_DEVICE void Multiply(float (&d)[4], const SplitFactor<kTerms, 4> (&a)[2],
+                           const SplitFactor<kTerms, 2> (&b)[2]) {
+  float part[4] = {};
+  float(&sum)[4] = kTerms == 3 ? part : d;
+  if constexpr (kTerms == 3) {
+    MSTPP_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      MmaTf32(part, a[s].small[0], a[s].small[1], a[s].small[2], a[s].small[3], b[s].big[0],
+              b[s].big[1], part[0], part[1], part[2], part[3]);
+      MmaTf32(part, a[s].big[0], a[s].big[1], a[s].big[2], a[s].big[3], b[s].small[0],
+              b[s].small[1], part[0], part[1], part[2], part[3]);
+    }
+  }
+  MSTPP_UNROLL
+  for (int s = 0; s < 2; ++s) {
+    MmaTf32(sum, a[s].big[0], a[s].big[1], a[s].big[2], a[s].big[3], b[s].big[0], b[s].big[1],
+            sum[0], sum[1], sum[2], sum[3]);
+  }
+  if constexpr (kTerms == 3) {
     MSTPP_UNROLL
     for (int i = 0; i < 4; ++i) d[i] += part[i];
   }
@@ -332,10 +340,11 @@ MSTPP_DEVICE void StageSums(float* staged, int first, const float (&sum)[kN / 8]
 template <int kN, int kThreads, bool kPixelsFirst, class F>
 MSTPP_DEVICE void ForStagedSums(const float* staged, F f) {
   constexpr int kQuads = kN / 4;
+  const int thread = threadIdx.x;
   MSTPP_UNROLL_4
-  for (int e = threadIdx.x; e < 128 * kQuads; e += kThreads) {
-    const int pixel = kPixelsFirst ? e % 128 : e / kQuads;
-    const int n = 4 * (kPixelsFirst ? e / 128 : e % kQuads);
+  for (int i = 0; i < 128 * kQuads / kThreads; ++i) {
+    const int pixel = kPixelsFirst ? thread % 128 : thread / kQuads + i * (kThreads / kQuads);
+    const int n = 4 * (kPixelsFirst ? thread / 128 + i * (kThreads / 128) : thread % kQuads);
     f(pixel, n, LoadFour(staged + pixel * kSumsRow<kN> + n));
   }
 }
@@ -426,12 +435,8 @@ MSTPP_DEVICE void PixelProduct(const ProductSize& size, const float* weights, co
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i)
         SetColumn(w[i], LoadFour(QuadAt(b, side * kN + 8 * (n + i) + g, t)));
-      // Four sums in turn hide each other's latency.
       MSTPP_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        const int s = i / 4, m = i / 2 % 2;
-        Multiply(sum[m][n + i % 2], x[m][s], w[i % 2][s]);
-      }
+      for (int i = 0; i < 4; ++i) Multiply(sum[i / 2][n + i % 2], x[i / 2], w[i % 2]);
     }
   };
 
@@ -565,16 +570,40 @@ class TileFeedForward {
   // the lane's first.
   MSTPP_DEVICE int FirstPixel() const { return warp_ / 2 * 16 + g_; }
 
+  // Four neighbouring threads take a pixel, and its channels from registers.
   MSTPP_DEVICE void Normalise() const {
-    const LoadNormalised<T> loader{p_.x, p_.channels};
+    const float each = Reciprocal(static_cast<float>(p_.channels));
     MSTPP_NO_UNROLL
     for (int row = static_cast<int>(threadIdx.x >> 2); row < Shape::kAll; row += 64) {
       const bool inside = IsInside(row);
       const T* at = p_.x.At(image_, inside ? RowOf(row) : row_, inside ? ColumnOf(row) : column_);
-      const auto moments = loader.MomentsOf(at);
-      for (int k = 4 * t_; k < kC; k += kSlab) {
-        const Four v = inside && k < p_.x.stride ? loader.Normalised(moments, at, k) : Four{};
-        StoreFour(QuadAt(shared_ + k / kSlab * (kSlab * Shape::kAll), row, t_), v);
+      Four v[kC / kSlab];
+      float sum = 0.0f, squares = 0.0f;
+      MSTPP_UNROLL
+      for (int k = 0; k < kC / kSlab; ++k) {
+        const int c = k * kSlab + 4 * t_;
+        v[k] = inside && c < p_.x.stride ? LoadFour(at + c) : Four{};
+        sum += v[k].v[0] + v[k].v[1] + v[k].v[2] + v[k].v[3];
+      }
+      sum += ShuffleXor(sum, 1);
+      const float mean = (sum + ShuffleXor(sum, 2)) * each;
+      MSTPP_UNROLL
+      for (int k = 0; k < kC / kSlab; ++k) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          v[k].v[i] = k * kSlab + 4 * t_ + i < p_.channels ? v[k].v[i] - mean : 0.0f;
+          squares = fmaf(v[k].v[i], v[k].v[i], squares);
+        }
+      }
+      squares += ShuffleXor(squares, 1);
+      squares += ShuffleXor(squares, 2);
+      const float scale = ReciprocalSqrt(fmaf(squares, each, 1e-5f));
+      float* to = QuadAt(shared_, row, t_);
+      MSTPP_UNROLL
+      for (int k = 0; k < kC / kSlab; ++k) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) v[k].v[i] *= scale;
+        StoreFour(to + k * (kSlab * Shape::kAll), v[k]);
       }
     }
   }
@@ -622,8 +651,7 @@ class TileFeedForward {
         const float* at = rows + k * Shape::kAll + 64 * m * kSlab;
         SplitFactor<kTerms, 4> x[2];
         SetRows(x, LoadFour(at), LoadFour(at + 8 * kSlab));
-        MSTPP_UNROLL
-        for (int s = 0; s < 2; ++s) Multiply(sum[m], x[s], w[s]);
+        Multiply(sum[m], x, w);
       }
     }
     const float* bias = Weights(h) + Shape::kBias + channel;
@@ -671,8 +699,7 @@ class TileFeedForward {
     for (int n = 0; n < kC / 8; ++n) {
       SplitFactor<kTerms, 2> w[2];
       SetColumn(w, LoadFour(weights + 8 * n * kSlab));
-      MSTPP_UNROLL
-      for (int s = 0; s < 2; ++s) Multiply(sum[n], x[s], w[s]);
+      Multiply(sum[n], x, w);
     }
   }
 
@@ -756,8 +783,7 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
         for (int n = 0; n < kN / 8; ++n) {
           SplitFactor<kTerms, 2> w[2];
           SetColumn(w, LoadFour(slab + 8 * n * kSlab));
-          MSTPP_UNROLL
-          for (int s = 0; s < 2; ++s) Multiply(sum[n], pixels[s], w[s]);
+          Multiply(sum[n], pixels, w);
         }
       }
     }
@@ -867,22 +893,26 @@ MSTPP_DEVICE void GramSumBody(const Map<const T>& x, float* partials, int blocks
     __syncthreads();
     fetch(first + Shape::kPixels);
     MSTPP_UNROLL
-    for (int k = 0; k < Shape::kPixels; k += 8) {
-      const float *low = a + (k + t) * Shape::kRow, *high = low + 4 * Shape::kRow;
-      SplitFactor<kTerms, 4> x4;
-      x4.Set(0, low[row]);
-      x4.Set(1, low[row + 8]);
-      x4.Set(2, high[row]);
-      x4.Set(3, high[row + 8]);
-      low = b + (k + t) * Shape::kRow, high = low + 4 * Shape::kRow;
-      SplitFactor<kTerms, 2> y[kColumns];
+    for (int k = 0; k < Shape::kPixels; k += 16) {
+      SplitFactor<kTerms, 4> x16[2];
+      SplitFactor<kTerms, 2> y[kColumns][2];
       MSTPP_UNROLL
-      for (int n = 0; n < kColumns; ++n) {
-        y[n].Set(0, low[column + 8 * n]);
-        y[n].Set(1, high[column + 8 * n]);
+      for (int s = 0; s < 2; ++s) {
+        const int at = (k + 8 * s + t) * Shape::kRow;
+        const float *low = a + at, *high = low + 4 * Shape::kRow;
+        x16[s].Set(0, low[row]);
+        x16[s].Set(1, low[row + 8]);
+        x16[s].Set(2, high[row]);
+        x16[s].Set(3, high[row + 8]);
+        low = b + at, high = low + 4 * Shape::kRow;
+        MSTPP_UNROLL
+        for (int n = 0; n < kColumns; ++n) {
+          y[n][s].Set(0, low[column + 8 * n]);
+          y[n][s].Set(1, high[column + 8 * n]);
+        }
       }
       MSTPP_UNROLL
-      for (int n = 0; n < kColumns; ++n) Multiply(sum[n], x4, y[n]);
+      for (int n = 0; n < kColumns; ++n) Multiply(sum[n], x16, y[n]);
     }
     __syncthreads();
   }
