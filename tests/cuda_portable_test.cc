@@ -177,7 +177,7 @@ void TestConv(int images, int height, int width, int inputs, int outputs, double
   const WriteMap<float> writer{
       {y.data(), images, height, width, out}, residual.data(), bias_padded.data(), 1};
   const ProductSize size{images, height, width, kTaps * in, out};
-  using Shape = ConvShape<kN, kSize, kStride>;
+  using Shape = ConvShape<kTerms, kN, kSize, kStride>;
   const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
                      ((width + Shape::kColumns - 1) / Shape::kColumns) * ((out + kN - 1) / kN);
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes, [&] {
@@ -267,6 +267,39 @@ TEST(PortableKernelsTest, Product) {
         return GeluExact(sum);
       },
       [&](double sum, int at, int) { return sum + residual[at]; });
+}
+
+TEST(PortableKernelsTest, Position) {
+  const int images = 2, height = 9, width = 18, channels = 31, stride = Stride(channels);
+  Generator generator;
+  const Floats v = generator.DrawMap(images * height * width, channels);
+  const Floats taps1 = generator.Draw(9 * stride, 0.33), taps2 = generator.Draw(9 * stride, 0.33);
+  const auto depthwise = [&](const std::vector<double>& x, const Floats& taps) {
+    std::vector<double> y(x.size());
+    for (size_t at = 0; at < x.size(); ++at) {
+      const int c = static_cast<int>(at % stride), p = static_cast<int>(at / stride);
+      const int image = p / height / width, row = p / width % height, column = p % width;
+      for (int tap = 0; tap < 9; ++tap) {
+        const int r = row + tap / 3 - 1, q = column + tap % 3 - 1;
+        if (r < 0 || q < 0 || r >= height || q >= width) continue;
+        y[at] += taps[tap * stride + c] *
+                 x[((static_cast<size_t>(image) * height + r) * width + q) * stride + c];
+      }
+    }
+    return y;
+  };
+  std::vector<double> expected = depthwise({v.begin(), v.end()}, taps1);
+  for (double& e : expected) e = GeluExact(e);
+  expected = depthwise(expected, taps2);
+  Floats d(v.size(), NAN);
+  const PositionParams<float> p{
+      {v.data(), images, height, width, stride}, taps1.data(), taps2.data(), d.data()};
+  using Shape = PositionShape;
+  const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
+                     ((width + Shape::kColumns - 1) / Shape::kColumns) * (stride / kSlab);
+  Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                              [&] { PositionBody(p); });
+  ExpectNear(d, expected, channels, 1e-6);
 }
 
 template <int kTile>

@@ -54,7 +54,7 @@ Launch ConvLaunch(const ProductSize& size, const Map<const T>& x, const float* w
                   const Writer& writer) {
   const auto bind = [&]<int kN>() {
     using Params = ConvParams<T, Writer>;
-    using Shape = ConvShape<kN, kSize, kStride>;
+    using Shape = ConvShape<kTerms, kN, kSize, kStride>;
     const Kernel<Params> kernel{TileConvKernel<kTerms, kN, kSize, kStride, T, Writer>,
                                 Shape::kThreads, Shape::kSharedBytes};
     kernel.Prepare();
@@ -88,21 +88,17 @@ Launch FeedForwardLaunch(const FeedForwardParams<T>& p) {
 }
 
 template <class T>
-struct DepthwiseParams {
-  Map<const T> x;
-  const float* weights;
-  T* y;
-};
-template <bool kGelu, class T>
-__global__ void __launch_bounds__(128)
-    DepthwiseKernel(const __grid_constant__ DepthwiseParams<T> p) {
-  DepthwiseBody<kGelu>(p.x, p.weights, p.y);
+__global__ void __launch_bounds__(Tile::kThreads)
+    PositionKernel(const __grid_constant__ PositionParams<T> p) {
+  PositionBody(p);
 }
-template <bool kGelu, class T>
-Launch DepthwiseLaunch(const DepthwiseParams<T>& p) {
-  const Kernel<DepthwiseParams<T>> kernel{DepthwiseKernel<kGelu, T>, 128, 0};
-  const int runs = CeilDivide(p.x.height, kRun);
-  return kernel.Bind(CeilDivide(p.x.images * runs * p.x.width * (p.x.stride / 4), 128), p);
+template <class T>
+Launch PositionLaunch(const PositionParams<T>& p) {
+  using Shape = PositionShape;
+  const Kernel<PositionParams<T>> kernel{PositionKernel<T>, Shape::kThreads, Shape::kSharedBytes};
+  return kernel.Bind(p.v.images * CeilDivide(p.v.height, Shape::kRows) *
+                         CeilDivide(p.v.width, Shape::kColumns) * (p.v.stride / kSlab),
+                     p);
 }
 
 template <class T>

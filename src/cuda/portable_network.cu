@@ -46,7 +46,7 @@ class PortableNetwork final : public DeviceNetwork {
 
  private:
   // Memory a node needs besides its values: hidden maps and the attention's small matrices.
-  enum Temporary { kV, kG, kHidden, kPartials, kGram, kLogits, kMatrix, kTemporaries };
+  enum Temporary { kV, kD, kHidden, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   int Channels(int value) const { return graph_.values[value].channels; }
   // Whether the feed-forward network of so many channels is one kernel.
@@ -165,7 +165,7 @@ std::vector<size_t> PortableNetwork<T, kTerms>::TemporaryBytes(const Node& node,
   const size_t pixels =
       static_cast<size_t>(shape.height >> value.level) * (shape.width >> value.level);
   if (node.op == Op::kSpectralAttention) {
-    bytes[kV] = bytes[kG] = n * pixels * stride * sizeof(T);
+    bytes[kV] = bytes[kD] = n * pixels * stride * sizeof(T);
     bytes[kPartials] = n * GramSumBlocks(static_cast<int>(pixels)) * stride * stride * 4;
     bytes[kGram] = n * stride * stride * 4;
     bytes[kLogits] = n * AttentionFloats(value.channels, node.heads) * 4;
@@ -317,7 +317,7 @@ class PortableNetwork<T, kTerms>::Compiler {
     const Map<const T> x = Const(node.input);
     const Map<T> y = Value(node.output);
     const int level = graph_.values[node.input].level, c = Channels(node.input);
-    const Map<T> v = MapAt(Temporary(kV), level, c), g = MapAt(Temporary(kG), level, c);
+    const Map<T> v = MapAt(Temporary(kV), level, c), d = MapAt(Temporary(kD), level, c);
     const int blocks = GramSumBlocks(x.height * x.width);
     Add("gram",
         portable::GramSumLaunch<kGramTerms>(
@@ -346,11 +346,8 @@ class PortableNetwork<T, kTerms>::Compiler {
     Add("value", portable::ProductLaunch<kTerms>(Size(node.output, x.stride), W("value"),
                                                  portable::LoadPixel<T>{x},
                                                  portable::WriteMap<T>{v, nullptr, nullptr, 0}));
-    Add("position", portable::DepthwiseLaunch<true>(
-                        portable::DepthwiseParams<T>{Const(v), W("depthwise1"), g.data}));
-    const Map<T>& d = v;  // in place of v
-    Add("position", portable::DepthwiseLaunch<false>(
-                        portable::DepthwiseParams<T>{Const(g), W("depthwise2"), d.data}));
+    Add("position", portable::PositionLaunch(portable::PositionParams<T>{Const(v), W("depthwise1"),
+                                                                         W("depthwise2"), d.data}));
     // Every image has a matrix of its own.
     for (int image = 0; image < shape_.images; ++image) {
       const auto one = [&](auto map) {
@@ -421,7 +418,7 @@ Program PortableNetwork<T, kTerms>::Compile(const Shape& shape, bool taps, unsig
 
 void CheckCode() {
   cudaFuncAttributes attributes;
-  Check(cudaFuncGetAttributes(&attributes, portable::DepthwiseKernel<true, float>),
+  Check(cudaFuncGetAttributes(&attributes, portable::PositionKernel<float>),
         "looking for this GPU's code");
 }
 

@@ -274,6 +274,10 @@ struct SplitFactor {
   }
 };
 
+MSTPP_DEVICE Four AsFour(const uint32_t (&bits)[4]) {
+  return {{AsFloat(bits[0]), AsFloat(bits[1]), AsFloat(bits[2]), AsFloat(bits[3])}};
+}
+
 // d += a b, over the 16 inputs of two steps. The tensor cores add by truncating, so that long sums
 // drift: three terms are summed by themselves, the small ones first, and their sum is added in
 // FP32.
@@ -713,16 +717,18 @@ class TileFeedForward {
 
 // ---- Convolutions kSize x kSize with stride kStride, padding 1: 16 x 8 pixels by kN outputs a
 // block of eight warps, a row of the tile each. In shared memory are what the taps need of 16
-// channels, in a row with stride 2 first the even columns; and the weights of some of the taps.
+// channels, in a row with stride 2 first the even columns; and the weights of some of the taps,
+// already split.
 // weights: [taps][inputs / 16][outputs][16].
 
-template <int kN, int kSize, int kStride>
+template <int kTerms, int kN, int kSize, int kStride>
 struct ConvShape : Tile {
   static constexpr int kWide = kStride * (kColumns - 1) + kSize;
   static constexpr int kHigh = kStride * (kRows - 1) + kSize;
-  static constexpr int kTaps = kSize * kSize, kTapsTogether = kTaps > 9 ? 8 : kTaps;
-  static constexpr int kWeights = kWide * kHigh * kSlab;  // in floats, where they begin
-  static constexpr int kLoading = kWeights + kTapsTogether * kN * kSlab;
+  static constexpr int kTaps = kSize * kSize, kTapsTogether = kTaps > 9 ? 4 : kTaps;
+  // In floats: where the weights begin and how many they are, without their small parts.
+  static constexpr int kWeights = kWide * kHigh * kSlab, kCount = kTapsTogether * kN * kSlab;
+  static constexpr int kLoading = kWeights + (kTerms == 3 ? 2 : 1) * kCount;
   static constexpr int kStoring = kColumns * kRows * kSumsRow<kN>;
   static constexpr int kSharedBytes = 4 * (kLoading > kStoring ? kLoading : kStoring);
   MSTPP_HOST_DEVICE static constexpr int Place(int column) {
@@ -733,7 +739,7 @@ struct ConvShape : Tile {
 template <int kTerms, int kN, int kSize, int kStride, class T, class Writer>
 MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const float* weights,
                            const Writer& writer) {
-  using Shape = ConvShape<kN, kSize, kStride>;
+  using Shape = ConvShape<kTerms, kN, kSize, kStride>;
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int column_blocks = (size.outputs + kN - 1) / kN;
@@ -752,12 +758,15 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
       MSTPP_UNROLL_4
       for (int e = threadIdx.x; e < Shape::kTapsTogether * kN * 4; e += Shape::kThreads) {
         const int n = n0 + e / 4 % kN, tap = first + e / 4 / kN;
-        const bool wanted = n < size.outputs;
         const float* from = weights + static_cast<size_t>(tap * x.stride + channel) * size.outputs;
-        CopyAsync(QuadAt(shared + Shape::kWeights, e / 4, e % 4),
-                  from + (wanted ? n * kSlab + e % 4 * 4 : 0), wanted);
+        const Four v = n < size.outputs ? LoadFour(from + n * kSlab + e % 4 * 4) : Four{};
+        SplitFactor<kTerms, 4> split;
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) split.Set(i, v.v[i]);
+        float* to = QuadAt(shared + Shape::kWeights, e / 4, e % 4);
+        StoreFour(to, AsFour(split.big));
+        if constexpr (kTerms == 3) StoreFour(to + Shape::kCount, AsFour(split.small));
       }
-      CopyCommit();
       if (first == 0) {
         MSTPP_UNROLL_4
         for (int e = threadIdx.x; e < Shape::kWide * Shape::kHigh * 4; e += Shape::kThreads) {
@@ -769,7 +778,6 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
           StoreFour(QuadAt(shared, y * Shape::kWide + Shape::Place(q), e % 4), v);
         }
       }
-      CopyWait<0>();
       __syncthreads();
       MSTPP_UNROLL_2
       for (int i = 0; i < Shape::kTapsTogether; ++i) {
@@ -782,7 +790,14 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
         MSTPP_UNROLL
         for (int n = 0; n < kN / 8; ++n) {
           SplitFactor<kTerms, 2> w[2];
-          SetColumn(w, LoadFour(slab + 8 * n * kSlab));
+          const Four big = LoadFour(slab + 8 * n * kSlab);
+          MSTPP_UNROLL
+          for (int e = 0; e < 4; ++e) w[e / 2].big[e % 2] = AsUint(big.v[e]);
+          if constexpr (kTerms == 3) {
+            const Four small = LoadFour(slab + 8 * n * kSlab + Shape::kCount);
+            MSTPP_UNROLL
+            for (int e = 0; e < 4; ++e) w[e / 2].small[e % 2] = AsUint(small.v[e]);
+          }
           Multiply(sum[n], pixels, w);
         }
       }
@@ -800,40 +815,73 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
       });
 }
 
-// ---- What is not a product.
+// ---- What is not a product of pixels.
 
-// dw(x), or its GELU: a thread takes four channels of kRun pixels of a column.
-constexpr int kRun = 4;
-template <bool kGelu, class T>
-MSTPP_DEVICE void DepthwiseBody(const Map<const T>& x, const float* weights, T* y) {
-  const int quads = x.stride / 4, runs = (x.height + kRun - 1) / kRun;
-  const size_t index = static_cast<size_t>(blockIdx.x) * 128 + threadIdx.x;
-  const int c = static_cast<int>(index % quads) * 4;
-  const auto rest = static_cast<int>(index / quads);
-  const int column = rest % x.width, run = rest / x.width;
-  const int image = run / runs, first = run % runs * kRun;
-  if (image >= x.images) return;
-  Four weight[9], sum[kRun] = {};
+// The positional branch, d = dw2(GELU(dw1(v))): a block takes 16 channels of 16 x 8 pixels, with
+// two pixels around of v and one of what is between in shared memory.
+template <class T>
+struct PositionParams {
+  Map<const T> v;
+  const float *weights1, *weights2;  // [9][stride]
+  T* d;                              // same layout as v
+};
+
+struct PositionShape : Tile {
+  static constexpr int kWide = kColumns + 2, kHigh = kRows + 2;  // between
+  static constexpr int kBetween = (kWide + 2) * (kHigh + 2) * kSlab;
+  static constexpr int kSharedBytes = 4 * (kBetween + kWide * kHigh * kSlab);
+};
+
+// The sum over the 3 x 3 pixels from `at` on, `wide` in a row.
+MSTPP_DEVICE Four DepthwiseSum(const float* at, int wide, const Four (&weight)[9]) {
+  Four sum = {};
   MSTPP_UNROLL
-  for (int tap = 0; tap < 9; ++tap) weight[tap] = LoadFour(weights + tap * x.stride + c);
+  for (int tap = 0; tap < 9; ++tap) {
+    AddProduct(sum, LoadFour(at + (tap / 3 * wide + tap % 3) * kSlab), weight[tap]);
+  }
+  return sum;
+}
+
+template <class T>
+MSTPP_DEVICE void PositionBody(const PositionParams<T>& p) {
+  using Shape = PositionShape;
+  auto* shared = reinterpret_cast<float*>(SharedMemory());
+  float* between = shared + Shape::kBetween;
+  const Map<const T>& v = p.v;
+  const int thread = threadIdx.x, quad = 4 * (thread & 3), slabs = v.stride / kSlab;
+  const int channel = static_cast<int>(blockIdx.x) % slabs * kSlab + quad;
+  const int tile = static_cast<int>(blockIdx.x) / slabs;
+  const int across = (v.width + Shape::kColumns - 1) / Shape::kColumns;
+  const int down = (v.height + Shape::kRows - 1) / Shape::kRows;
+  const int column = tile % across * Shape::kColumns, row = tile / across % down * Shape::kRows;
+  const int image = tile / across / down;
+  MSTPP_UNROLL_4
+  for (int i = thread / 4; i < (Shape::kWide + 2) * (Shape::kHigh + 2); i += Shape::kThreads / 4) {
+    const int y = row - 2 + i / (Shape::kWide + 2), x = column - 2 + i % (Shape::kWide + 2);
+    StoreFour(shared + i * kSlab + quad,
+              v.Inside(y, x) ? LoadFour(v.At(image, y, x) + channel) : Four{});
+  }
+  Four weight[9];
   MSTPP_UNROLL
-  for (int r = -1; r <= kRun; ++r) {
-    MSTPP_UNROLL
-    for (int dx = -1; dx <= 1; ++dx) {
-      if (!x.Inside(first + r, column + dx)) continue;
-      const Four v = LoadFour(x.At(image, first + r, column + dx) + c);
-      MSTPP_UNROLL
-      for (int i = 0; i < kRun; ++i) {
-        const int dy = r - i;
-        if (dy >= -1 && dy <= 1) AddProduct(sum[i], v, weight[(dy + 1) * 3 + dx + 1]);
-      }
-    }
+  for (int tap = 0; tap < 9; ++tap) weight[tap] = LoadFour(p.weights1 + tap * v.stride + channel);
+  __syncthreads();
+  for (int i = thread / 4; i < Shape::kWide * Shape::kHigh; i += Shape::kThreads / 4) {
+    const int y = i / Shape::kWide, x = i % Shape::kWide;
+    const float* at = shared + (y * (Shape::kWide + 2) + x) * kSlab + quad;
+    StoreFour(between + i * kSlab + quad, v.Inside(row - 1 + y, column - 1 + x)
+                                              ? GeluOf(DepthwiseSum(at, Shape::kWide + 2, weight))
+                                              : Four{});
   }
   MSTPP_UNROLL
-  for (int i = 0; i < kRun; ++i) {
-    if (first + i >= x.height) break;
-    T* to = y + (x.At(image, first + i, column) - x.data) + c;
-    StoreFour(to, kGelu ? GeluOf(sum[i]) : sum[i]);
+  for (int tap = 0; tap < 9; ++tap) weight[tap] = LoadFour(p.weights2 + tap * v.stride + channel);
+  __syncthreads();
+  MSTPP_UNROLL
+  for (int i = thread / 4; i < Shape::kColumns * Shape::kRows; i += Shape::kThreads / 4) {
+    const int y = i / Shape::kColumns, x = i % Shape::kColumns;
+    if (!v.Inside(row + y, column + x)) continue;
+    const T* at = v.At(image, row + y, column + x) + channel;
+    StoreFour(p.d + (at - v.data),
+              DepthwiseSum(between + (y * Shape::kWide + x) * kSlab + quad, Shape::kWide, weight));
   }
 }
 
