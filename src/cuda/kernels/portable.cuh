@@ -91,8 +91,9 @@ struct Pixel {
   int image, y, x;
 };
 
-constexpr int kSlab = 16;  // inputs at a time
-constexpr int kOwn = 4;    // pixels of which a thread loads four inputs each
+constexpr int kSlab = 16;     // inputs at a time
+constexpr int kTogether = 4;  // tiles of sums whose products take turns
+constexpr int kOwn = 4;       // pixels of which a thread loads four inputs each
 
 // ---- Loaders. Start(state, pixels) once, then Load(state, k, v): of each pixel the inputs k to
 // k + 3. Four neighbouring threads share pixels; k / 4 modulo four is a thread's own.
@@ -267,7 +268,7 @@ struct WriteChild {
 // products of such sums all but the smallest are taken, which is as exact as FP32.
 template <int kTerms, int kCount>
 struct SplitFactor {
-  uint32_t big[kCount], small[kTerms == 3 ? kCount : 1];
+  uint32_t big[kCount], small[kCount];  // small: only of three terms
   MSTPP_DEVICE void Set(int i, float value) {
     big[i] = RoundToTf32(value);
     if constexpr (kTerms == 3) small[i] = AsUint(value - AsFloat(big[i] & kTf32Mask));
@@ -278,31 +279,38 @@ MSTPP_DEVICE Four AsFour(const uint32_t (&bits)[4]) {
   return {{AsFloat(bits[0]), AsFloat(bits[1]), AsFloat(bits[2]), AsFloat(bits[3])}};
 }
 
-// d += a b, over the 16 inputs of two steps. The tensor cores add by truncating, so that long sums
-// drift: three terms are summed by themselves, the small ones first, and their sum is added in
-// FP32.
-template <int kTerms>
-MSTPP_DEVICE void Multiply(float (&d)[4], const SplitFactor<kTerms, 4> (&a)[2],
-                           const SplitFactor<kTerms, 2> (&b)[2]) {
-  float part[4] = {};
-  float(&sum)[4] = kTerms == 3 ? part : d;
-  if constexpr (kTerms == 3) {
+// d(i) += a(i) b(i) for i < kCount, over the 16 inputs of two steps; in turns, so that the products
+// hide each other's latency. The tensor cores add by truncating, so that long sums drift: three
+// terms are summed by themselves, the small ones first, and their sum is added in FP32.
+MSTPP_DEVICE void MultiplyStep(float* d, const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  MmaTf32(*reinterpret_cast<float(*)[4]>(d), a[0], a[1], a[2], a[3], b[0], b[1], d[0], d[1], d[2],
+          d[3]);
+}
+template <int kTerms, int kCount, class A, class B, class D>
+MSTPP_DEVICE void Multiply(A a, B b, D d) {
+  if constexpr (kTerms == 1) {
     MSTPP_UNROLL
     for (int s = 0; s < 2; ++s) {
-      MmaTf32(part, a[s].small[0], a[s].small[1], a[s].small[2], a[s].small[3], b[s].big[0],
-              b[s].big[1], part[0], part[1], part[2], part[3]);
-      MmaTf32(part, a[s].big[0], a[s].big[1], a[s].big[2], a[s].big[3], b[s].small[0],
-              b[s].small[1], part[0], part[1], part[2], part[3]);
+      MSTPP_UNROLL
+      for (int i = 0; i < kCount; ++i) MultiplyStep(d(i), a(i)[s].big, b(i)[s].big);
     }
-  }
-  MSTPP_UNROLL
-  for (int s = 0; s < 2; ++s) {
-    MmaTf32(sum, a[s].big[0], a[s].big[1], a[s].big[2], a[s].big[3], b[s].big[0], b[s].big[1],
-            sum[0], sum[1], sum[2], sum[3]);
-  }
-  if constexpr (kTerms == 3) {
+  } else {
+    float part[kCount][4] = {};
     MSTPP_UNROLL
-    for (int i = 0; i < 4; ++i) d[i] += part[i];
+    for (int step = 0; step < 6; ++step) {
+      const int s = step % 2;
+      MSTPP_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        if (step < 2) MultiplyStep(part[i], a(i)[s].small, b(i)[s].big);
+        if (step >= 2 && step < 4) MultiplyStep(part[i], a(i)[s].big, b(i)[s].small);
+        if (step >= 4) MultiplyStep(part[i], a(i)[s].big, b(i)[s].big);
+      }
+    }
+    MSTPP_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      MSTPP_UNROLL
+      for (int e = 0; e < 4; ++e) d(i)[e] += part[i][e];
+    }
   }
 }
 
@@ -439,8 +447,8 @@ MSTPP_DEVICE void PixelProduct(const ProductSize& size, const float* weights, co
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i)
         SetColumn(w[i], LoadFour(QuadAt(b, side * kN + 8 * (n + i) + g, t)));
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) Multiply(sum[i / 2][n + i % 2], x[i / 2], w[i % 2]);
+      Multiply<kTerms, 4>([&](int i) { return x[i / 2]; }, [&](int i) { return w[i % 2]; },
+                          [&](int i) { return sum[i / 2][n + i % 2]; });
     }
   };
 
@@ -649,14 +657,15 @@ class TileFeedForward {
     MSTPP_UNROLL_2
     for (int k = 0; k < p_.x.stride; k += kSlab) {
       SplitFactor<kTerms, 2> w[2];
+      SplitFactor<kTerms, 4> x[kTiles][2];
       SetColumn(w, LoadFour(weights + k * kSlab));
       MSTPP_UNROLL
       for (int m = 0; m < kTiles; ++m) {
         const float* at = rows + k * Shape::kAll + 64 * m * kSlab;
-        SplitFactor<kTerms, 4> x[2];
-        SetRows(x, LoadFour(at), LoadFour(at + 8 * kSlab));
-        Multiply(sum[m], x, w);
+        SetRows(x[m], LoadFour(at), LoadFour(at + 8 * kSlab));
       }
+      Multiply<kTerms, kTiles>([&](int m) { return x[m]; }, [&](int) { return w; },
+                               [&](int m) { return sum[m]; });
     }
     const float* bias = Weights(h) + Shape::kBias + channel;
     float* to = shared_ + Shape::kHidden + FirstPixel() * kSlab + channel;
@@ -700,10 +709,12 @@ class TileFeedForward {
     SplitFactor<kTerms, 4> x[2];
     SetRows(x, LoadFour(rows), LoadFour(rows + 8 * kSlab));
     MSTPP_UNROLL
-    for (int n = 0; n < kC / 8; ++n) {
-      SplitFactor<kTerms, 2> w[2];
-      SetColumn(w, LoadFour(weights + 8 * n * kSlab));
-      Multiply(sum[n], x, w);
+    for (int n = 0; n < kC / 8; n += kTogether) {
+      SplitFactor<kTerms, 2> w[kTogether][2];
+      MSTPP_UNROLL
+      for (int i = 0; i < kTogether; ++i) SetColumn(w[i], LoadFour(weights + 8 * (n + i) * kSlab));
+      Multiply<kTerms, kTogether>([&](int) { return x; }, [&](int i) { return w[i]; },
+                                  [&](int i) { return sum[n + i]; });
     }
   }
 
@@ -788,17 +799,21 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
         SetRows(pixels, LoadFour(at), LoadFour(at + 8 * kSlab));
         const float* slab = shared + Shape::kWeights + (i * kN + g) * kSlab + swizzled;
         MSTPP_UNROLL
-        for (int n = 0; n < kN / 8; ++n) {
-          SplitFactor<kTerms, 2> w[2];
-          const Four big = LoadFour(slab + 8 * n * kSlab);
+        for (int n = 0; n < kN / 8; n += kTogether) {
+          SplitFactor<kTerms, 2> w[kTogether][2];
           MSTPP_UNROLL
-          for (int e = 0; e < 4; ++e) w[e / 2].big[e % 2] = AsUint(big.v[e]);
-          if constexpr (kTerms == 3) {
-            const Four small = LoadFour(slab + 8 * n * kSlab + Shape::kCount);
+          for (int i = 0; i < kTogether; ++i) {
+            const Four big = LoadFour(slab + 8 * (n + i) * kSlab);
             MSTPP_UNROLL
-            for (int e = 0; e < 4; ++e) w[e / 2].small[e % 2] = AsUint(small.v[e]);
+            for (int e = 0; e < 4; ++e) w[i][e / 2].big[e % 2] = AsUint(big.v[e]);
+            if constexpr (kTerms == 3) {
+              const Four small = LoadFour(slab + 8 * (n + i) * kSlab + Shape::kCount);
+              MSTPP_UNROLL
+              for (int e = 0; e < 4; ++e) w[i][e / 2].small[e % 2] = AsUint(small.v[e]);
+            }
           }
-          Multiply(sum[n], pixels, w);
+          Multiply<kTerms, kTogether>([&](int) { return pixels; }, [&](int i) { return w[i]; },
+                                      [&](int i) { return sum[n + i]; });
         }
       }
     }
@@ -959,8 +974,8 @@ MSTPP_DEVICE void GramSumBody(const Map<const T>& x, float* partials, int blocks
           y[n][s].Set(1, high[column + 8 * n]);
         }
       }
-      MSTPP_UNROLL
-      for (int n = 0; n < kColumns; ++n) Multiply(sum[n], x16, y[n]);
+      Multiply<kTerms, kColumns>([&](int) { return x16; }, [&](int n) { return y[n]; },
+                                 [&](int n) { return sum[n]; });
     }
     __syncthreads();
   }
