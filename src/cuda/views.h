@@ -15,7 +15,7 @@ BasicTensorView<T> Images(BasicTensorView<T> view, int64_t first, int64_t count)
   return view;
 }
 
-// Copies between views of the same size in host memory; either may be contiguous NCHW.
+// Copies between views of the same size in host memory, on several threads.
 void CopyView(const TensorView& from, const MutableTensorView& to);
 
 // What the kernels are told of views that they can read and write.
