@@ -183,9 +183,9 @@ size_t FreeMemory() {
 void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu,
            nlohmann::ordered_json& results) {
   const size_t free = FreeMemory();
-  auto network = a.portable ? nullptr : MakeTensorCoreNetwork(model.network(), precision, gpu);
-  const bool tensor_cores = network != nullptr;
-  if (!tensor_cores) network = MakePortableNetwork(model.network(), precision, gpu);
+  auto network = a.portable ? nullptr : MakeFusedNetwork(model.network(), precision, gpu);
+  const bool fused = network != nullptr;
+  if (!fused) network = MakePortableNetwork(model.network(), precision, gpu);
   const int multiple = model.config().padding_multiple();
   const Stream main, aside;
   for (int batch : a.batches) {
@@ -225,11 +225,11 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
     fmt::print(
         "{} {} batch {} in groups of {}: median {:.4f} ms ({:.4f} an image), least {:.4f}, p95 "
         "{:.4f} of {}; {} kernels, arena {:.0f} MB, in all {:.0f} MB\n",
-        ToString(precision), tensor_cores ? "tensor-core" : "portable", batch, shape.images,
-        r.median, r.median / batch, r.least, r.p95, r.runs, program.steps.size(),
+        ToString(precision), fused ? "fused" : "portable", batch, shape.images, r.median,
+        r.median / batch, r.least, r.p95, r.runs, program.steps.size(),
         static_cast<double>(arena.size()) / 1e6, static_cast<double>(used) / 1e6);
     results.push_back({{"precision", ToString(precision)},
-                       {"kernels", tensor_cores ? "tensor-core" : "portable"},
+                       {"kernels", fused ? "fused" : "portable"},
                        {"batch", batch},
                        {"group", shape.images},
                        {"warmUp", r.warm_up},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensor-core kernels' device code on the CPU (cuda_emulator.h) against the blocks' equations
+// The fused kernels' device code on the CPU (cuda_emulator.h) against the blocks' equations
 // in float64. Needs the CUDA headers, no GPU.
 #define MSTPP_EMULATE_CUDA
 #include <gtest/gtest.h>

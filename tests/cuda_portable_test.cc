@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/kernels/portable.cuh"
+#include "cuda/views.h"
 
 namespace mstpp::cuda::portable {
 namespace {
@@ -332,6 +333,19 @@ TEST(PortableKernelsTest, Gram) {
   TestGram<32>(5, 33, 1);
   TestGram<64>(62, 200, 3);
   TestGram<64>(140, 70, 1);
+}
+
+TEST(ViewsTest, CopiesAnyLayout) {
+  // Enough rows for several threads; first a cube by pixels, then its planes again.
+  const int n = 2, c = 5, h = 300, w = 171;
+  const Floats planes = Generator().Draw(static_cast<size_t>(n) * c * h * w, 1.0);
+  Floats pixels(planes.size(), NAN), again(planes.size(), NAN);
+  const auto by_pixels = MutableTensorView::Nhwc(pixels.data(), n, c, h, w);
+  CopyView(TensorView::Nchw(planes.data(), n, c, h, w), by_pixels);
+  EXPECT_EQ(pixels[(3 * w + 7) * c + 2], planes[(2 * h + 3) * w + 7]);
+  CopyView(TensorView::Nhwc(pixels.data(), n, c, h, w),
+           MutableTensorView::Nchw(again.data(), n, c, h, w));
+  EXPECT_EQ(again, planes);
 }
 
 }  // namespace

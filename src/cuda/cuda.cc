@@ -41,9 +41,9 @@ class CudaBackend final : public Backend {
       : config_(model.config()), gpu_(cuda::QueryDevice(index)) {
     const cuda::DeviceScope scope(index);
     if (!portable) {
-      network_ = cuda::MakeTensorCoreNetwork(model.network(), options.precision, gpu_);
+      network_ = cuda::MakeFusedNetwork(model.network(), options.precision, gpu_);
     }
-    kernels_ = network_ != nullptr ? "tensor-core kernels" : "portable kernels";
+    kernels_ = network_ != nullptr ? "fused kernels" : "portable kernels";
     if (network_ == nullptr) {
       network_ = cuda::MakePortableNetwork(model.network(), options.precision, gpu_);
     }

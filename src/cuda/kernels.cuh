@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensor-core kernels, each ready to launch for one shape. They fill in how the image is cut.
+// The fused kernels, each ready to launch for one shape. They fill in how the image is cut.
 #pragma once
 
 #include "cuda/kernels/attention_matrix.cuh"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each block's weights in the form the kernels compute with: constant factors folded, and for the
-// tensor-core kernels padded, with the biases in the column of the channel that is 1 (lanes.cuh).
+// fused kernels padded, with the biases in the column of the channel that is 1 (lanes.cuh).
 #pragma once
 
 #include <cstdint>

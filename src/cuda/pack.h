@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights in the order in which the tensor-core kernels' lanes load them (kernels/lanes.cuh).
+// Weights in the order in which the fused kernels' lanes load them (kernels/lanes.cuh).
 #pragma once
 
 #include <cstdint>

@@ -62,10 +62,10 @@ class DeviceNetwork {
 // Throws Error (kDeviceUnavailable) if this build has no code for the current device.
 void CheckCode();
 
-// Tensor-core kernels for networks of 25 to 31 bands, 3 channels in and 3 levels; null for others.
-std::unique_ptr<DeviceNetwork> MakeTensorCoreNetwork(const Network& network, Precision precision,
-                                                     const DeviceInfo& device);
-// Any network, plain CUDA.
+// Fused kernels for FP16 networks of 25 to 31 bands, 3 channels in and 3 levels; null for others.
+std::unique_ptr<DeviceNetwork> MakeFusedNetwork(const Network& network, Precision precision,
+                                                const DeviceInfo& device);
+// Any network in any precision.
 std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Precision precision,
                                                    const DeviceInfo& device);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How warps hold feature maps, for every tensor-core kernel here.
+// How warps hold feature maps, for every fused kernel here.
 //
 // A warp works on strips: 8 * P pixels of one image row. Lane (g, t), g = lane / 4, t = lane % 4,
 // holds the pixels P*g .. P*g + P-1 and, of every 32 channels, those from 8t to 8t + 7: one Vec a

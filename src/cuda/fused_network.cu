@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// MST++ on the tensor-core kernels. A spectral attention block and the feed-forward network after
+// MST++ on the fused kernels. A spectral attention block and the feed-forward network after
 // it are one unit: position and, aside, gram, reduce, rows and matrix; then feed_forward, which
 // joins.
 #include <map>
@@ -25,9 +25,9 @@ DeviceBuffer Upload(std::vector<unsigned char> bytes) {
   return DeviceBuffer(std::span<const unsigned char>(bytes));
 }
 
-class TensorCoreNetwork final : public DeviceNetwork {
+class FusedNetwork final : public DeviceNetwork {
  public:
-  TensorCoreNetwork(const Network& network, Arithmetic arithmetic, const DeviceInfo& gpu)
+  FusedNetwork(const Network& network, Arithmetic arithmetic, const DeviceInfo& gpu)
       : config_(network.config), graph_(network.graph), arithmetic_(arithmetic), gpu_(gpu) {
     for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
   }
@@ -80,7 +80,7 @@ class TensorCoreNetwork final : public DeviceNetwork {
   std::vector<Buffers> weights_;  // one a node
 };
 
-Buffers TensorCoreNetwork::Pack(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::Pack(const Node& node, const StateDict& tensors) const {
   switch (node.op) {
     case Op::kConv3x3:
       return PackConv(node, tensors);
@@ -96,7 +96,7 @@ Buffers TensorCoreNetwork::Pack(const Node& node, const StateDict& tensors) cons
   throw Error(ErrorCode::kInternal, node.name, "unknown block");
 }
 
-Buffers TensorCoreNetwork::PackConv(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackConv(const Node& node, const StateDict& tensors) const {
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer = NewPacker();
   if (node.input == graph_.input) {
@@ -122,7 +122,7 @@ Buffers TensorCoreNetwork::PackConv(const Node& node, const StateDict& tensors) 
   return buffers;
 }
 
-Buffers TensorCoreNetwork::PackAttention(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) const {
   const auto tensor = [&](const char* suffix) -> const Tensor& {
     return tensors.at(node.name + suffix);
   };
@@ -146,7 +146,7 @@ Buffers TensorCoreNetwork::PackAttention(const Node& node, const StateDict& tens
   return buffers;
 }
 
-Buffers TensorCoreNetwork::PackFeedForward(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors) const {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const int c = graph_.values[node.input].channels;
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
@@ -167,7 +167,7 @@ Buffers TensorCoreNetwork::PackFeedForward(const Node& node, const StateDict& te
   return buffers;
 }
 
-Buffers TensorCoreNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer = NewPacker();
@@ -186,7 +186,7 @@ Buffers TensorCoreNetwork::PackDownsample(const Node& node, const StateDict& ten
   return buffers;
 }
 
-Buffers TensorCoreNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensors) const {
   const int C = PaddedChannels(graph_.values[node.output].level);
   const int c = graph_.values[node.output].channels;
   const FoldedUpsample folded = FoldUpsample(tensors, node);
@@ -206,7 +206,7 @@ Buffers TensorCoreNetwork::PackUpsampleFuse(const Node& node, const StateDict& t
   return buffers;
 }
 
-std::vector<size_t> TensorCoreNetwork::TemporaryBytes(const Node& node, const Shape& shape) const {
+std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& shape) const {
   const int level = graph_.values[node.output].level,
             channels = graph_.values[node.output].channels;
   const size_t C = PaddedChannels(level), n = shape.images;
@@ -220,7 +220,7 @@ std::vector<size_t> TensorCoreNetwork::TemporaryBytes(const Node& node, const Sh
   return bytes;
 }
 
-TensorCoreNetwork::Layout TensorCoreNetwork::Plan(const Shape& shape, bool taps) const {
+FusedNetwork::Layout FusedNetwork::Plan(const Shape& shape, bool taps) const {
   Layout layout;
   layout.values = graph_.values.size();
   std::vector<Lifetime> lifetimes(layout.values + graph_.nodes.size() * kTemporaries);
@@ -254,8 +254,8 @@ TensorCoreNetwork::Layout TensorCoreNetwork::Plan(const Shape& shape, bool taps)
   return layout;
 }
 
-Program TensorCoreNetwork::Compile(const Shape& shape, bool taps, unsigned char* arena,
-                                   const NetworkIo* io) const {
+Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* arena,
+                              const NetworkIo* io) const {
   const Layout layout = Plan(shape, taps);
   const auto value = [&](int index) -> void* { return arena + layout.memory.offsets[index]; };
   Program program;
@@ -415,8 +415,8 @@ bool AttentionsAreCompleted(const Graph& graph) {
 
 }  // namespace
 
-std::unique_ptr<DeviceNetwork> MakeTensorCoreNetwork(const Network& network, Precision precision,
-                                                     const DeviceInfo& device) {
+std::unique_ptr<DeviceNetwork> MakeFusedNetwork(const Network& network, Precision precision,
+                                                const DeviceInfo& device) {
   const Config& config = network.config;
   // 31 bands or few less: every group of 32 channels must have channels of the network.
   if (config.bands > 31 || config.bands < 25 || 9 * config.in_channels > 31 ||
@@ -424,7 +424,7 @@ std::unique_ptr<DeviceNetwork> MakeTensorCoreNetwork(const Network& network, Pre
     return nullptr;
   }
   if (precision == Precision::kFP16) {
-    return std::make_unique<TensorCoreNetwork>(network, Arithmetic::kFp16, device);
+    return std::make_unique<FusedNetwork>(network, Arithmetic::kFp16, device);
   }
   return nullptr;
 }
