@@ -198,12 +198,9 @@ TEST(PortableKernelsTest, Conv) {
 template <int kTerms, int kN, class Loader, class Writer>
 void RunProduct(const ProductSize& size, const Floats& weights, const Loader& loader,
                 const Writer& writer) {
-  const int pixels = size.images * size.height * size.width;
-  const int blocks =
-      (pixels + kProductPixels - 1) / kProductPixels * ((size.outputs + kN - 1) / kN);
-  Emulator::Instance().Launch(blocks, kProductPixels, ProductShape<kN>::kSharedBytes, [&] {
-    PixelProduct<kTerms, kN>(size, weights.data(), loader, writer);
-  });
+  Emulator::Instance().Launch(
+      size.groups * size.BlocksOfGroup(kN), kProductPixels, ProductShape<kN>::kSharedBytes,
+      [&] { PixelProduct<kTerms, kN>(size, weights.data(), loader, writer); });
 }
 
 TEST(PortableKernelsTest, Product) {
@@ -268,6 +265,43 @@ TEST(PortableKernelsTest, Product) {
         return GeluExact(sum);
       },
       [&](double sum, int at, int) { return sum + residual[at]; });
+}
+
+// Each pixel's four children: from it, with weights of their own, and from the skip.
+TEST(PortableKernelsTest, UpsampleFuse) {
+  const int height = 5, width = 31, inputs = 20, outputs = 10;
+  const int in = Stride(inputs), out = Stride(outputs), pixels = height * width;
+  Generator generator;
+  const Floats x = generator.DrawMap(pixels, inputs), skip = generator.DrawMap(4 * pixels, outputs);
+  Floats bias = generator.Draw(outputs, 0.5), weights, y(4 * pixels * out, NAN);
+  bias.resize(out, 0.0f);
+  std::vector<double> expected(y.size());
+  for (int phase = 0; phase < 4; ++phase) {
+    const Floats w = generator.Draw(outputs * inputs, 0.2);
+    const Floats f = generator.Draw(outputs * outputs, 0.2);
+    for (const Floats& packed : {Pack(w, outputs, inputs), Pack(f, outputs, outputs)}) {
+      weights.insert(weights.end(), packed.begin(), packed.end());
+    }
+    for (int p = 0; p < pixels; ++p) {
+      const int child = (2 * (p / width) + phase / 2) * 2 * width + 2 * (p % width) + phase % 2;
+      for (int o = 0; o < outputs; ++o) {
+        double sum = bias[o];
+        for (int i = 0; i < inputs; ++i) {
+          sum += static_cast<double>(w[o * inputs + i]) * x[p * in + i];
+        }
+        for (int i = 0; i < outputs; ++i) {
+          sum += static_cast<double>(f[o * outputs + i]) * skip[child * out + i];
+        }
+        expected[child * out + o] = sum;
+      }
+    }
+  }
+  const ProductSize size{1, height, width, in + out, out, 4};
+  RunProduct<3, 32>(size, weights,
+                    LoadWithSkip<float>{{x.data(), 1, height, width, in},
+                                        {skip.data(), 1, 2 * height, 2 * width, out}},
+                    WriteChild<float>{{y.data(), 1, 2 * height, 2 * width, out}, bias.data()});
+  ExpectNear(y, expected, outputs, 1e-6);
 }
 
 TEST(PortableKernelsTest, Position) {

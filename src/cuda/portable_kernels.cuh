@@ -30,9 +30,7 @@ Launch ProductLaunch(const ProductSize& size, const float* weights, const Loader
     const Kernel<Params> kernel{ProductKernel<kTerms, kN, Loader, Writer>, kProductPixels,
                                 ProductShape<kN>::kSharedBytes};
     kernel.Prepare();
-    const int pixels = size.images * size.height * size.width;
-    return kernel.Bind(CeilDivide(pixels, kProductPixels) * CeilDivide(size.outputs, kN),
-                       Params{size, weights, loader, writer});
+    return kernel.Bind(size.groups * size.BlocksOfGroup(kN), Params{size, weights, loader, writer});
   };
   return size.outputs > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
 }
@@ -133,23 +131,26 @@ struct ConvertParams {
 template <class T>
 __global__ void __launch_bounds__(256)
     ReadPictureKernel(const __grid_constant__ ConvertParams<T> p) {
-  const size_t index = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x;
-  const size_t pixel = index / p.map.stride;
-  const int channel = static_cast<int>(index % p.map.stride);
-  if (pixel >= static_cast<size_t>(p.map.images) * p.map.height * p.map.width) return;
-  const int row = static_cast<int>(pixel / p.map.width), x = static_cast<int>(pixel % p.map.width);
+  const int pixel = static_cast<int>(blockIdx.x) * 256 + static_cast<int>(threadIdx.x);
+  if (pixel >= p.map.images * p.map.height * p.map.width) return;
+  const int row = pixel / p.map.width, x = pixel % p.map.width;
+  const int image = row / p.map.height, y = row % p.map.height;
   const NetworkIo& io = *p.io;
-  float value = 0.0f;
-  if (channel < p.channels) {
-    value = ReadImage(io, io.image + row / p.map.height * io.image_stride[0], channel,
-                      row % p.map.height, x, p.map.height, p.map.width);
+  const float* from = io.image + image * io.image_stride[0];
+  for (int c = 0; c < p.map.stride; c += 4) {
+    Four v;
+    MSTPP_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      v.v[i] =
+          c + i < p.channels ? ReadImage(io, from, c + i, y, x, p.map.height, p.map.width) : 0.0f;
+    }
+    StoreFour(p.map.At(image, y, x) + c, v);
   }
-  StoreOne(p.map.data + index, value);
 }
 template <class T>
 Launch ReadPictureLaunch(const ConvertParams<T>& p) {
   const Kernel<ConvertParams<T>> kernel{ReadPictureKernel<T>, 256, 0};
-  return kernel.Bind(CeilDivide(p.map.images * p.map.height * p.map.width * p.map.stride, 256), p);
+  return kernel.Bind(CeilDivide(p.map.images * p.map.height * p.map.width, 256), p);
 }
 
 // Writes the sums, plus a residual, straight to the cube.

@@ -139,14 +139,16 @@ Buffers PortableNetwork<T, kTerms>::Pack(const Node& node, const StateDict& tens
       const FoldedUpsample folded = FoldUpsample(tensors, node);
       const WeightView fusion(tensors.at(node.name2 + ".weight"));
       const int c = folded.channels;
+      std::vector<float> weight;  // of each phase from x, then from the skip
+      const auto append = [&](const std::vector<float>& more) {
+        weight.insert(weight.end(), more.begin(), more.end());
+      };
       for (int phase = 0; phase < 4; ++phase) {
-        std::vector<float> weight =
-            ProductWeights(c, 2 * c, 1, [&](int o, int i, int) { return folded.at(phase, o, i); });
-        const std::vector<float> skip =
-            ProductWeights(c, c, 1, [&](int o, int i, int) { return fusion.at(o, c + i); });
-        weight.insert(weight.end(), skip.begin(), skip.end());
-        buffers["weight" + std::to_string(phase)] = Upload(weight);
+        append(
+            ProductWeights(c, 2 * c, 1, [&](int o, int i, int) { return folded.at(phase, o, i); }));
+        append(ProductWeights(c, c, 1, [&](int o, int i, int) { return fusion.at(o, c + i); }));
       }
+      buffers["weight"] = Upload(weight);
       buffers["bias"] = Upload(Padded(folded.bias));
       break;
     }
@@ -388,13 +390,11 @@ class PortableNetwork<T, kTerms>::Compiler {
 
   void Upsample(const Node& node) {
     const Map<const T> x = Const(node.input), skip = Const(node.extra);
-    for (int phase = 0; phase < 4; ++phase) {
-      portable::ProductSize size = Size(node.input, x.stride + skip.stride, skip.stride);
-      Add("upsample_fuse",
-          portable::ProductLaunch<kTerms>(
-              size, W("weight" + std::to_string(phase)), portable::LoadWithSkip<T>{x, skip, phase},
-              portable::WriteChild<T>{Value(node.output), W("bias"), phase}));
-    }
+    portable::ProductSize size = Size(node.input, x.stride + skip.stride, skip.stride);
+    size.groups = 4;
+    Add("upsample_fuse",
+        portable::ProductLaunch<kTerms>(size, W("weight"), portable::LoadWithSkip<T>{x, skip},
+                                        portable::WriteChild<T>{Value(node.output), W("bias")}));
   }
 
   const PortableNetwork& network_;

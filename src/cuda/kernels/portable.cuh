@@ -89,6 +89,7 @@ struct Map {
 
 struct Pixel {
   int image, y, x;
+  int group = 0;  // ProductSize
 };
 
 constexpr int kSlab = 16;     // inputs at a time
@@ -195,11 +196,10 @@ struct LoadDepthwiseGelu {
   }
 };
 
-// The pixel and its child in the skip: column `phase` % 2, row `phase` / 2.
+// The pixel and its child in the skip: column group % 2, row group / 2.
 template <class T>
 struct LoadWithSkip {
   Map<const T> x, skip;
-  int phase;
   struct State {
     const T *at[kOwn], *skip_at[kOwn];
   };
@@ -207,7 +207,8 @@ struct LoadWithSkip {
     MSTPP_UNROLL
     for (int i = 0; i < kOwn; ++i) {
       state.at[i] = x.At(p[i].image, p[i].y, p[i].x);
-      state.skip_at[i] = skip.At(p[i].image, 2 * p[i].y + phase / 2, 2 * p[i].x + phase % 2);
+      state.skip_at[i] =
+          skip.At(p[i].image, 2 * p[i].y + p[i].group / 2, 2 * p[i].x + p[i].group % 2);
     }
   }
   MSTPP_DEVICE void Load(const State& state, int k, Four (&v)[kOwn]) const {
@@ -255,9 +256,8 @@ struct WriteChild {
   static constexpr bool kPixelsFirst = false;
   Map<T> y;
   const float* bias;
-  int phase;
   MSTPP_DEVICE void Write(const Pixel& p, int n, const Four& sum) const {
-    StoreFour(y.At(p.image, 2 * p.y + phase / 2, 2 * p.x + phase % 2) + n,
+    StoreFour(y.At(p.image, 2 * p.y + p.group / 2, 2 * p.x + p.group % 2) + n,
               Plus(sum, LoadFour(bias + n)));
   }
 };
@@ -336,11 +336,11 @@ MSTPP_DEVICE void SetColumn(SplitFactor<kTerms, 2> (&w)[2], const Four& four) {
 // kN outputs, in rows without bank conflicts. First a warp's of 16 pixels, from row `first` on.
 template <int kN>
 constexpr int kSumsRow = kN + 8;
-template <int kN>
-MSTPP_DEVICE void StageSums(float* staged, int first, const float (&sum)[kN / 8][4]) {
+template <int kN, int kTiles>
+MSTPP_DEVICE void StageSums(float* staged, int first, const float (&sum)[kTiles][4]) {
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   MSTPP_UNROLL
-  for (int n = 0; n < kN / 8; ++n) {
+  for (int n = 0; n < kTiles; ++n) {
     MSTPP_UNROLL
     for (int half = 0; half < 2; ++half) {
       float* at = staged + (first + 8 * half + g) * kSumsRow<kN> + 8 * n + 2 * t;
@@ -365,12 +365,19 @@ MSTPP_DEVICE void ForStagedSums(const float* staged, F f) {
 // of inputs is loaded into registers while this one is multiplied.
 // weights: [inputs / 16][outputs][16].
 
+constexpr int kProductPixels = 128;
+
 struct ProductSize {
   int images, height, width;  // of the pixels
   int inputs, outputs;        // multiples of 16
+  int groups = 1;             // so often, each time with weights of its own
+
+  MSTPP_HOST_DEVICE int BlocksOfGroup(int columns) const {
+    const int pixels = images * height * width;
+    return (pixels + kProductPixels - 1) / kProductPixels * ((outputs + columns - 1) / columns);
+  }
 };
 
-constexpr int kProductPixels = 128;
 template <int kN>
 struct ProductShape {
   static constexpr int kFactors = 2 * kProductPixels * kSlab;  // floats before the weights
@@ -395,12 +402,14 @@ MSTPP_DEVICE void PixelProduct(const ProductSize& size, const float* weights, co
   float* b = a + Shape::kFactors;
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, t = lane & 3;
   const int column_blocks = (size.outputs + kN - 1) / kN;
-  const int n0 = static_cast<int>(blockIdx.x) % column_blocks * kN;
-  const int first = static_cast<int>(blockIdx.x) / column_blocks * kProductPixels;
+  const int group = static_cast<int>(blockIdx.x) / size.BlocksOfGroup(kN);
+  const int block = static_cast<int>(blockIdx.x) % size.BlocksOfGroup(kN);
+  const int n0 = block % column_blocks * kN, first = block / column_blocks * kProductPixels;
+  weights += static_cast<size_t>(group) * size.inputs * size.outputs;
   const int pixels = size.images * size.height * size.width;
   const auto pixel_of = [&](int index) {
     const int row = index / size.width;
-    return Pixel{row / size.height, row % size.height, index - row * size.width};
+    return Pixel{row / size.height, row % size.height, index - row * size.width, group};
   };
 
   const int quad = tid & 3, row = tid >> 2;  // of what the thread loads
@@ -506,6 +515,8 @@ struct Tile {
 
 template <int kC>
 struct FeedForwardShape : Tile {
+  // With many channels one block fills an SM: then two warps share the outputs of 16 pixels.
+  static constexpr int kShares = kC > 64 ? 2 : 1, kWarps = 8 * kShares, kThreads = 32 * kWarps;
   static constexpr int kWide = kColumns + 2, kHigh = kRows + 2;
   static constexpr int kAll = 192;  // kWide kHigh, rounded up to whole products
   // In floats: LN(x) [slab][kAll][16], later the sums; 16 hidden channels of all pixels; the same
@@ -523,7 +534,10 @@ struct FeedForwardShape : Tile {
 template <int kTerms, int kC, class T>
 class TileFeedForward {
   using Shape = FeedForwardShape<kC>;
-  static constexpr int kTiles = Shape::kAll / 16 / 4;  // of 16 pixels, of a warp in First
+  // Tiles of 16 pixels of a warp in First (of 16 warps twelve have some), and of eight outputs in
+  // Second.
+  static constexpr int kTiles = Shape::kShares == 1 ? 3 : 2, kStep = 12 / kTiles * 16;
+  static constexpr int kOutputs = kC / 8 / Shape::kShares;
 
  public:
   MSTPP_DEVICE explicit TileFeedForward(const FeedForwardParams<T>& p)
@@ -540,7 +554,7 @@ class TileFeedForward {
     image_ = static_cast<int>(blockIdx.x) / across / down;
     inside_ = 0;
     for (int i = 0; i < 2 * kTiles; ++i) {
-      if (IsInside(FirstPixel() + 64 * (i / 2) + 8 * (i % 2))) inside_ |= 1u << i;
+      if (IsInside(FirstPixel() + kStep * (i / 2) + 8 * (i % 2))) inside_ |= 1u << i;
     }
   }
 
@@ -549,10 +563,10 @@ class TileFeedForward {
     Normalise();
     CopyWait<0>();
     __syncthreads();
-    float sum[kC / 8][4] = {};
+    float sum[kOutputs][4] = {};
     MSTPP_NO_UNROLL
     for (int h = 0; h < p_.hidden; h += kSlab) {
-      First(h);
+      if (kTiles == 3 || warp_ < 12) First(h);
       __syncthreads();
       if (h + kSlab < p_.hidden) Fetch(h + kSlab);
       Depthwise(h);
@@ -561,7 +575,7 @@ class TileFeedForward {
       Second(h, sum);
     }
     __syncthreads();
-    StageSums<kC>(shared_, 16 * warp_, sum);
+    StageSums<kC>(shared_ + Output(), 16 * (warp_ % 8), sum);
     __syncthreads();
     ForStagedSums<kC, Shape::kThreads, false>(shared_, [&](int pixel, int n, const Four& sums) {
       const int y = row_ + pixel / Shape::kColumns, x = column_ + pixel % Shape::kColumns;
@@ -578,15 +592,16 @@ class TileFeedForward {
   MSTPP_DEVICE bool IsInside(int i) const {
     return i < Shape::kWide * Shape::kHigh && p_.x.Inside(RowOf(i), ColumnOf(i));
   }
-  // In First a warp takes eight channels of 16 pixels, and of every 64 pixels after these; this is
-  // the lane's first.
+  // In First a warp takes eight channels of 16 pixels, and of every kStep pixels after these; this
+  // is the lane's first.
   MSTPP_DEVICE int FirstPixel() const { return warp_ / 2 * 16 + g_; }
 
   // Four neighbouring threads take a pixel, and its channels from registers.
   MSTPP_DEVICE void Normalise() const {
     const float each = Reciprocal(static_cast<float>(p_.channels));
     MSTPP_NO_UNROLL
-    for (int row = static_cast<int>(threadIdx.x >> 2); row < Shape::kAll; row += 64) {
+    for (int row = static_cast<int>(threadIdx.x >> 2); row < Shape::kAll;
+         row += Shape::kThreads / 4) {
       const bool inside = IsInside(row);
       const T* at = p_.x.At(image_, inside ? RowOf(row) : row_, inside ? ColumnOf(row) : column_);
       Four v[kC / kSlab];
@@ -661,7 +676,7 @@ class TileFeedForward {
       SetColumn(w, LoadFour(weights + k * kSlab));
       MSTPP_UNROLL
       for (int m = 0; m < kTiles; ++m) {
-        const float* at = rows + k * Shape::kAll + 64 * m * kSlab;
+        const float* at = rows + k * Shape::kAll + kStep * m * kSlab;
         SetRows(x[m], LoadFour(at), LoadFour(at + 8 * kSlab));
       }
       Multiply<kTerms, kTiles>([&](int m) { return x[m]; }, [&](int) { return w; },
@@ -674,42 +689,46 @@ class TileFeedForward {
       const float low = Gelu(sum[i / 2][2 * (i % 2)] + bias[0]);
       const float high = Gelu(sum[i / 2][2 * (i % 2) + 1] + bias[1]);
       const bool inside = inside_ >> i & 1;
-      *reinterpret_cast<float2*>(to + (64 * (i / 2) + 8 * (i % 2)) * kSlab) =
+      *reinterpret_cast<float2*>(to + (kStep * (i / 2) + 8 * (i % 2)) * kSlab) =
           make_float2(inside ? low : 0.0f, inside ? high : 0.0f);
     }
   }
 
-  // A thread takes four channels of two pixels, one below the other.
+  // A thread takes four channels of a pixel, or with eight warps of two, one below the other.
   MSTPP_DEVICE void Depthwise(int h) const {
+    constexpr int kPixels = 2 / Shape::kShares;
     const int column = static_cast<int>(threadIdx.x >> 2) % Shape::kColumns;
-    const int row = static_cast<int>(threadIdx.x) / 64 * 2;
+    const int row = static_cast<int>(threadIdx.x) / 64 * kPixels;
     const float* weights = Weights(h) + Shape::kDepthwise + 4 * t_;
     const float* from = shared_ + Shape::kHidden + (row * Shape::kWide + column) * kSlab + 4 * t_;
-    Four weight[9], sum[2] = {};
+    Four weight[9], sum[kPixels] = {};
     MSTPP_UNROLL
     for (int tap = 0; tap < 9; ++tap) weight[tap] = LoadFour(weights + tap * kSlab);
     MSTPP_UNROLL
-    for (int y = 0; y < 4; ++y) {
+    for (int y = 0; y < kPixels + 2; ++y) {
       MSTPP_UNROLL
       for (int x = 0; x < 3; ++x) {
         const Four v = LoadFour(from + (y * Shape::kWide + x) * kSlab);
-        if (y < 3) AddProduct(sum[0], v, weight[y * 3 + x]);
-        if (y > 0) AddProduct(sum[1], v, weight[(y - 1) * 3 + x]);
+        MSTPP_UNROLL
+        for (int i = 0; i < kPixels; ++i) {
+          if (y >= i && y < i + 3) AddProduct(sum[i], v, weight[(y - i) * 3 + x]);
+        }
       }
     }
     float* to = QuadAt(shared_ + Shape::kFactors, row * Shape::kColumns + column, t_);
     MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) StoreFour(to + i * (Shape::kColumns * kSlab), GeluOf(sum[i]));
+    for (int i = 0; i < kPixels; ++i) StoreFour(to + i * (Shape::kColumns * kSlab), GeluOf(sum[i]));
   }
 
-  // A warp takes 16 pixels, one row of the tile.
-  MSTPP_DEVICE void Second(int h, float (&sum)[kC / 8][4]) const {
-    const float* rows = shared_ + Shape::kFactors + (16 * warp_ + g_) * kSlab + swizzled_;
-    const float* weights = Weights(h) + Shape::kWeight2 + g_ * kSlab + swizzled_;
+  // A warp takes 16 pixels, one row of the tile, and all outputs or half.
+  MSTPP_DEVICE int Output() const { return warp_ / 8 * (8 * kOutputs); }
+  MSTPP_DEVICE void Second(int h, float (&sum)[kOutputs][4]) const {
+    const float* rows = shared_ + Shape::kFactors + (16 * (warp_ % 8) + g_) * kSlab + swizzled_;
+    const float* weights = Weights(h) + Shape::kWeight2 + (Output() + g_) * kSlab + swizzled_;
     SplitFactor<kTerms, 4> x[2];
     SetRows(x, LoadFour(rows), LoadFour(rows + 8 * kSlab));
     MSTPP_UNROLL
-    for (int n = 0; n < kC / 8; n += kTogether) {
+    for (int n = 0; n < kOutputs; n += kTogether) {
       SplitFactor<kTerms, 2> w[kTogether][2];
       MSTPP_UNROLL
       for (int i = 0; i < kTogether; ++i) SetColumn(w[i], LoadFour(weights + 8 * (n + i) * kSlab));
@@ -825,7 +844,7 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
       shared, [&](int pixel, int n, const Four& sums) {
         const int y = row + pixel / Shape::kColumns, q = column + pixel % Shape::kColumns;
         if (y < size.height && q < size.width && n0 + n < size.outputs) {
-          writer.Write({image, y, q}, n0 + n, sums);
+          writer.Write(Pixel{image, y, q}, n0 + n, sums);
         }
       });
 }
