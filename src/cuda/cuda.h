@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend: fused kernels for the published network and its like in FP16, portable ones for
-// the rest of the family and the other precisions. Compiled in with MSTPP_CUDA; needs no driver until
-// it is used.
+// the rest of the family and the other precisions. Compiled in with MSTPP_CUDA; needs no driver
+// until it is used.
 #pragma once
 
 #include <memory>
