@@ -382,8 +382,7 @@ template <int kN>
 struct ProductShape {
   static constexpr int kFactors = 2 * kProductPixels * kSlab;  // floats before the weights
   static constexpr int kLoading = kFactors + 2 * kN * kSlab;   // floats in all
-  static constexpr int kRow = kN + 8;                          // of sums; no bank conflicts
-  static constexpr int kStoring = kProductPixels * kRow;
+  static constexpr int kStoring = kProductPixels * kSumsRow<kN>;
   static constexpr int kSharedBytes = 4 * (kLoading > kStoring ? kLoading : kStoring);
 };
 
@@ -507,7 +506,7 @@ struct FeedForwardParams {
   int channels, hidden;    // hidden: a multiple of 16
 };
 
-// A tile of the output, and its pixels in a block of eight warps.
+// What a block takes of the output, with eight warps unless it says more.
 struct Tile {
   static constexpr int kThreads = 256;
   static constexpr int kColumns = 16, kRows = 8;
