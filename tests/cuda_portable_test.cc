@@ -8,7 +8,11 @@
 #include <random>
 #include <vector>
 
-#include "cuda/kernels/portable.cuh"
+#include "cuda/kernels/portable_conv.cuh"
+#include "cuda/kernels/portable_feed_forward.cuh"
+#include "cuda/kernels/portable_gram.cuh"
+#include "cuda/kernels/portable_position.cuh"
+#include "cuda/kernels/portable_product.cuh"
 #include "cuda/views.h"
 
 namespace mstpp::cuda::portable {
@@ -130,8 +134,7 @@ void TestFeedForward(int images, int height, int width, int channels, double tol
                                    channels,
                                    hidden_stride};
   using Shape = FeedForwardShape<kC>;
-  const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
-                     ((width + Shape::kColumns - 1) / Shape::kColumns);
+  const int blocks = Tile::Count(images, height, width);
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
                               [&] { TileFeedForward<kTerms, kC, float>(p).Run(); });
   ExpectNear(y, expected, channels, tolerance);
@@ -179,8 +182,7 @@ void TestConv(int images, int height, int width, int inputs, int outputs, double
       {y.data(), images, height, width, out}, residual.data(), bias_padded.data(), 1};
   const ProductSize size{images, height, width, kTaps * in, out};
   using Shape = ConvShape<kTerms, kN, kSize, kStride>;
-  const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
-                     ((width + Shape::kColumns - 1) / Shape::kColumns) * ((out + kN - 1) / kN);
+  const int blocks = Tile::Count(images, height, width) * ((out + kN - 1) / kN);
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes, [&] {
     TileConv<kTerms, kN, kSize, kStride>(size, map, packed.data(), writer);
   });
@@ -330,8 +332,7 @@ TEST(PortableKernelsTest, Position) {
   const PositionParams<float> p{
       {v.data(), images, height, width, stride}, taps1.data(), taps2.data(), d.data()};
   using Shape = PositionShape;
-  const int blocks = images * ((height + Shape::kRows - 1) / Shape::kRows) *
-                     ((width + Shape::kColumns - 1) / Shape::kColumns) * (stride / kSlab);
+  const int blocks = Tile::Count(images, height, width) * (stride / kSlab);
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
                               [&] { PositionBody(p); });
   ExpectNear(d, expected, channels, 1e-6);

@@ -3,7 +3,11 @@
 #pragma once
 
 #include "cuda/kernels/io.cuh"
-#include "cuda/kernels/portable.cuh"
+#include "cuda/kernels/portable_conv.cuh"
+#include "cuda/kernels/portable_feed_forward.cuh"
+#include "cuda/kernels/portable_gram.cuh"
+#include "cuda/kernels/portable_position.cuh"
+#include "cuda/kernels/portable_product.cuh"
 #include "cuda/launch.cuh"
 
 namespace mstpp::cuda::portable {
@@ -56,9 +60,9 @@ Launch ConvLaunch(const ProductSize& size, const Map<const T>& x, const float* w
     const Kernel<Params> kernel{TileConvKernel<kTerms, kN, kSize, kStride, T, Writer>,
                                 Shape::kThreads, Shape::kSharedBytes};
     kernel.Prepare();
-    return kernel.Bind(size.images * CeilDivide(size.height, Shape::kRows) *
-                           CeilDivide(size.width, Shape::kColumns) * CeilDivide(size.outputs, kN),
-                       Params{size, x, weights, writer});
+    return kernel.Bind(
+        Tile::Count(size.images, size.height, size.width) * CeilDivide(size.outputs, kN),
+        Params{size, x, weights, writer});
   };
   return size.outputs > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
 }
@@ -77,9 +81,7 @@ Launch FeedForwardLaunch(const FeedForwardParams<T>& p) {
     const Kernel<FeedForwardParams<T>> kernel{TileFeedForwardKernel<kTerms, kC, T>, Shape::kThreads,
                                               Shape::kSharedBytes};
     kernel.Prepare();
-    return kernel.Bind(
-        p.x.images * CeilDivide(p.x.height, Shape::kRows) * CeilDivide(p.x.width, Shape::kColumns),
-        p);
+    return kernel.Bind(Tile::Count(p.x.images, p.x.height, p.x.width), p);
   };
   if (p.x.stride <= 32) return bind.template operator()<32>();
   return p.x.stride <= 64 ? bind.template operator()<64>() : bind.template operator()<128>();
@@ -94,9 +96,7 @@ template <class T>
 Launch PositionLaunch(const PositionParams<T>& p) {
   using Shape = PositionShape;
   const Kernel<PositionParams<T>> kernel{PositionKernel<T>, Shape::kThreads, Shape::kSharedBytes};
-  return kernel.Bind(p.v.images * CeilDivide(p.v.height, Shape::kRows) *
-                         CeilDivide(p.v.width, Shape::kColumns) * (p.v.stride / kSlab),
-                     p);
+  return kernel.Bind(Tile::Count(p.v.images, p.v.height, p.v.width) * (p.v.stride / kSlab), p);
 }
 
 template <class T>

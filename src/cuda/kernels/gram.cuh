@@ -9,8 +9,6 @@
 // in each 16-row band only those from the diagonal on are computed. Up to 64 channels every warp
 // sums the whole S over pixels of its own; with 128, four warps share the pixels and the bands. The
 // sums are left tile by tile as the lanes hold them; Gram16Reduce puts them in their places.
-//
-// GramSum (any storage): plain FP32 sums, one entry of S for one share of the pixels a thread.
 #pragma once
 
 #include "cuda/kernels/lanes.cuh"
