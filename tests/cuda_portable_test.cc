@@ -13,7 +13,9 @@
 #include "cuda/kernels/portable_gram.cuh"
 #include "cuda/kernels/portable_position.cuh"
 #include "cuda/kernels/portable_product.cuh"
+#include "cuda/memory_plan.h"
 #include "cuda/views.h"
+#include "mstpp/model.h"
 
 namespace mstpp::cuda::portable {
 namespace {
@@ -368,6 +370,31 @@ TEST(PortableKernelsTest, Gram) {
   TestGram<32>(5, 33, 1);
   TestGram<64>(62, 200, 3);
   TestGram<64>(140, 70, 1);
+}
+
+TEST(MemoryPlanTest, ValuesLiveFromTheirWriterToTheirLastReader) {
+  const mstpp::Graph graph = BuildMstPlusPlus({.stages = 2});
+  const int end = static_cast<int>(graph.nodes.size());
+  for (const bool taps : {false, true}) {
+    const std::vector<Lifetime> lifetimes = ValueLifetimes(
+        graph, taps, [](const Value& value) { return static_cast<size_t>(value.channels); });
+    std::vector<int> last(graph.values.size(), -1);
+    for (int i = 0; i < end; ++i) {
+      const Node& node = graph.nodes[i];
+      EXPECT_EQ(lifetimes[node.output].first, i);
+      for (int used : {node.input, node.extra}) {
+        if (used >= 0) last[used] = i;
+      }
+      last[node.output] = taps ? end : i;
+    }
+    for (size_t v = 0; v < last.size(); ++v) {
+      const bool is_callers =
+          static_cast<int>(v) == graph.input || static_cast<int>(v) == graph.output;
+      if (taps && static_cast<int>(v) != graph.input) last[v] = end;
+      EXPECT_EQ(lifetimes[v].last, last[v]) << v;
+      EXPECT_EQ(lifetimes[v].bytes, is_callers ? 0u : graph.values[v].channels) << v;
+    }
+  }
 }
 
 TEST(ViewsTest, CopiesAnyLayout) {

@@ -223,33 +223,23 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& 
 FusedNetwork::Layout FusedNetwork::Plan(const Shape& shape, bool taps) const {
   Layout layout;
   layout.values = graph_.values.size();
-  std::vector<Lifetime> lifetimes(layout.values + graph_.nodes.size() * kTemporaries);
-  const int end = static_cast<int>(graph_.nodes.size());
-  for (int i = 0; i < end; ++i) {
+  std::vector<Lifetime> lifetimes = ValueLifetimes(graph_, taps, [&](const Value& value) {
+    return static_cast<size_t>(shape.images) * (shape.height >> value.level) *
+           (shape.width >> value.level) * PaddedChannels(value.level) * stored_bytes();
+  });
+  lifetimes.resize(layout.values + graph_.nodes.size() * kTemporaries);
+  for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
     const Node& node = graph_.nodes[i];
-    const Value& value = graph_.values[node.output];
-    Lifetime& output = lifetimes[node.output];
-    if (node.output != graph_.output) {
-      output.bytes = static_cast<size_t>(shape.images) * (shape.height >> value.level) *
-                     (shape.width >> value.level) * PaddedChannels(value.level) * stored_bytes();
-    }
-    output.first = i;
-    output.last = taps ? end : i;
-    for (int used : {node.input, node.extra}) {
-      if (used >= 0) lifetimes[used].last = std::max(lifetimes[used].last, i);
-    }
-    if (node.op == Op::kSpectralAttention) {
-      // The input and the temporaries live on to the feed-forward node, which writes what this
-      // node and that one give together; the value between exists for taps only.
-      lifetimes[node.input].last = std::max(lifetimes[node.input].last, i + 1);
-      if (!taps) output.bytes = 0;
-      const std::vector<size_t> bytes = TemporaryBytes(node, shape);
-      for (int t = 0; t < kTemporaries; ++t) {
-        lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], i, i + 1};
-      }
+    if (node.op != Op::kSpectralAttention) continue;
+    // The input and the temporaries live on to the feed-forward node, which writes what this node
+    // and that one give together; the value between exists for taps only.
+    lifetimes[node.input].last = std::max(lifetimes[node.input].last, i + 1);
+    if (!taps) lifetimes[node.output].bytes = 0;
+    const std::vector<size_t> bytes = TemporaryBytes(node, shape);
+    for (int t = 0; t < kTemporaries; ++t) {
+      lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], i, i + 1};
     }
   }
-  lifetimes[graph_.input].bytes = 0;
   layout.memory = PlanMemory(lifetimes);
   return layout;
 }

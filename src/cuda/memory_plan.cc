@@ -13,6 +13,21 @@ bool Meet(const Lifetime& a, const Lifetime& b) { return a.first <= b.last && b.
 
 }  // namespace
 
+std::vector<Lifetime> ValueLifetimes(const mstpp::Graph& graph, bool taps,
+                                     const std::function<size_t(const Value&)>& bytes) {
+  std::vector<Lifetime> lifetimes(graph.values.size());
+  const int end = static_cast<int>(graph.nodes.size());
+  for (int i = 0; i < end; ++i) {
+    const Node& node = graph.nodes[i];
+    const bool is_cube = node.output == graph.output;
+    lifetimes[node.output] = {is_cube ? 0 : bytes(graph.values[node.output]), i, taps ? end : i};
+    for (int used : {node.input, node.extra}) {
+      if (used >= 0) lifetimes[used].last = std::max(lifetimes[used].last, i);
+    }
+  }
+  return lifetimes;
+}
+
 MemoryPlan PlanMemory(const std::vector<Lifetime>& lifetimes) {
   std::vector<size_t> order(lifetimes.size());
   std::iota(order.begin(), order.end(), size_t{0});

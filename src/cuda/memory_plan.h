@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
+
+#include "model/graph.h"
 
 namespace mstpp::cuda {
 
@@ -11,6 +14,11 @@ struct Lifetime {
   size_t bytes = 0;
   int first = 0, last = -1;  // never alive if last < first
 };
+
+// Of the graph's values, in its order: from the node that writes one to the last that reads it,
+// with `taps` to the end. The picture and the cube are the caller's and take nothing.
+std::vector<Lifetime> ValueLifetimes(const mstpp::Graph& graph, bool taps,
+                                     const std::function<size_t(const Value&)>& bytes);
 
 struct MemoryPlan {
   std::vector<size_t> offsets;  // one a lifetime, multiples of 256

@@ -183,26 +183,17 @@ std::vector<size_t> PortableNetwork<T, kTerms>::TemporaryBytes(const Node& node,
 template <class T, int kTerms>
 MemoryPlan PortableNetwork<T, kTerms>::Plan(const Shape& shape, bool taps) const {
   const size_t values = graph_.values.size();
-  std::vector<Lifetime> lifetimes(values + graph_.nodes.size() * kTemporaries);
-  const int end = static_cast<int>(graph_.nodes.size());
-  for (int i = 0; i < end; ++i) {
-    const Node& node = graph_.nodes[i];
-    const Value& value = graph_.values[node.output];
-    Lifetime& output = lifetimes[node.output];
-    if (node.output != graph_.output) {
-      output.bytes = static_cast<size_t>(shape.images) * (shape.height >> value.level) *
-                     (shape.width >> value.level) * Stride(value.channels) * sizeof(T);
-    }
-    output.first = i;
-    output.last = taps ? end : i;
-    for (int used : {node.input, node.extra}) {
-      if (used >= 0) lifetimes[used].last = std::max(lifetimes[used].last, i);
-    }
-    const std::vector<size_t> bytes = TemporaryBytes(node, shape);
-    for (int t = 0; t < kTemporaries; ++t)
+  std::vector<Lifetime> lifetimes = ValueLifetimes(graph_, taps, [&](const mstpp::Value& value) {
+    return static_cast<size_t>(shape.images) * (shape.height >> value.level) *
+           (shape.width >> value.level) * Stride(value.channels) * sizeof(T);
+  });
+  lifetimes.resize(values + graph_.nodes.size() * kTemporaries);
+  for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
+    const std::vector<size_t> bytes = TemporaryBytes(graph_.nodes[i], shape);
+    for (int t = 0; t < kTemporaries; ++t) {
       lifetimes[values + i * kTemporaries + t] = {bytes[t], i, i};
+    }
   }
-  lifetimes[graph_.input].bytes = 0;
   return PlanMemory(lifetimes);
 }
 
