@@ -241,6 +241,10 @@ inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32
   d0 = HalfPack(d[0], d[1]);
   d1 = HalfPack(d[2], d[3]);
 }
+inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32_t b0, uint32_t c0,
+                    uint32_t c1) {
+  MmaHalf(d0, d1, a0, a1, 0, 0, b0, 0, c0, c1);
+}
 inline void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                     uint32_t b1, float c0, float c1, float c2, float c3) {
   const float start[4] = {c0, c1, c2, c3};
@@ -265,6 +269,37 @@ inline uint32_t TransposeHalf(uint32_t a) {
     return all[r * 4 + c / 2][0] >> (c % 2 * 16) & 0xffffu;
   };
   return element(column, row) | element(column + 1, row) << 16;
+}
+
+inline bool IsLastBlock(int* count, int blocks, int* flag) {
+  __syncthreads();
+  if (threadIdx.x == 0) *flag = ++*count == blocks;
+  __syncthreads();
+  const bool is_last = *flag != 0;
+  __syncthreads();
+  return is_last;
+}
+inline float LoadFresh(const float* address) { return *address; }
+
+constexpr bool kStoresMatrices = true;
+// What lane `lane` has of matrix i lies where lane 8 i + lane / 4 says.
+inline unsigned char* MatrixWord(const uint32_t (*addresses)[8], int i, int lane) {
+  uintptr_t address;
+  std::memcpy(&address, addresses[8 * i + lane / 4], sizeof address);
+  return reinterpret_cast<unsigned char*>(address) + lane % 4 * 4;
+}
+inline const uint32_t (*ExchangeAddresses(const void* row))[8] {
+  uint32_t words[2];
+  std::memcpy(words, &row, sizeof row);
+  return Emulator::Instance().Exchange(words, 2);
+}
+inline void LoadMatrices(uint32_t (&m)[4], const void* row) {
+  const auto* addresses = ExchangeAddresses(row);
+  for (int i = 0; i < 4; ++i) std::memcpy(&m[i], MatrixWord(addresses, i, threadIdx.x & 31), 4);
+}
+inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
+  const auto* addresses = ExchangeAddresses(row);
+  for (int i = 0; i < 4; ++i) std::memcpy(MatrixWord(addresses, i, threadIdx.x & 31), &m[i], 4);
 }
 
 template <class T>

@@ -26,6 +26,13 @@ enum Kind {
   kFmaSaturate,
   kFloatFma,
   kMixed,
+  kMmaHalf8,
+  kMmaTf32,
+  kTanhHalf,
+  kTanhFloat,
+  kExp2,
+  kPermute,
+  kStore,
   kKinds
 };
 const char* const kNames[] = {"HFMA2",
@@ -43,8 +50,16 @@ const char* const kNames[] = {"HFMA2",
                               "HMUL2",
                               "HFMA2.SAT",
                               "FFMA",
-                              "HFMA2 and FFMA"};
-const int kOperations[] = {64, 4, 16, 16, 4, 16, 16, 16, 16, 16, 64, 64, 64, 64, 64, 64};
+                              "HFMA2 and FFMA",
+                              "mma k = 8, fp16 sums",
+                              "mma TF32",
+                              "tanh of half2",
+                              "tanh of float",
+                              "ex2 of float",
+                              "PRMT",
+                              "STS.128"};
+const int kOperations[] = {64, 4,  16, 16, 4,  16, 16, 16, 16, 16, 64, 64,
+                           64, 64, 64, 64, 16, 16, 16, 16, 16, 16, 16};
 
 template <Kind kKind>
 __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
@@ -81,7 +96,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
         }
       }
     }
-    if (kKind >= kFmaImmediate) {
+    if (kKind >= kFmaImmediate && kKind <= kMixed) {
       MSTPP_UNROLL
       for (int u = 0; u < 64; ++u) {
         uint32_t& x = v[u / 4 % 4].pair[u % 4].bits;
@@ -118,6 +133,21 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       }
       if (kKind == kPack) x = HalfPack(f[u][0], AsFloat(x));
       if (kKind == kTranspose) x = TransposeHalf(x);
+      if (kKind == kMmaHalf8) {
+        uint32_t& y = reinterpret_cast<uint32_t&>(f[u][0]);
+        asm volatile(
+            "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3},{%4},{%0,%1};"
+            : "+r"(x), "+r"(y)
+            : "r"(w), "r"(c), "r"(w));
+      }
+      if (kKind == kMmaTf32) {
+        MmaTf32(f[u], w, w, c, c, w, c, f[u][0], f[u][1], f[u][2], f[u][3]);
+      }
+      if (kKind == kTanhHalf) x = HalfTanh(x);
+      if (kKind == kTanhFloat) asm("tanh.approx.f32 %0, %0;" : "+f"(f[u][0]));
+      if (kKind == kExp2) f[u][0] = Exp2(f[u][0]);
+      if (kKind == kPermute) x = __byte_perm(x, w, c);
+      if (kKind == kStore) shared[u * 32 + lane] = make_uint4(x, w, c, x);
     }
   }
   const long long end = clock64();

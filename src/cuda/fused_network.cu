@@ -51,7 +51,7 @@ class FusedNetwork final : public DeviceNetwork {
     MemoryPlan memory;
     size_t values = 0;
   };
-  enum Temporary { kD, kPartials, kGram, kLogits, kMatrix, kTemporaries };
+  enum Temporary { kD, kPartials, kGram, kSoftmax, kMatrix, kTemporaries };
 
   int PaddedChannels(int level) const { return 32 << level; }
   int stored_bytes() const {
@@ -64,6 +64,7 @@ class FusedNetwork final : public DeviceNetwork {
   }
 
   Buffers Pack(const Node& node, const StateDict& tensors) const;
+  static constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
   Buffers PackConv(const Node& node, const StateDict& tensors) const;
   Buffers PackAttention(const Node& node, const StateDict& tensors) const;
   Buffers PackFeedForward(const Node& node, const StateDict& tensors) const;
@@ -130,9 +131,9 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
   const WeightView value(tensor(".to_v.weight"));
   const WeightView first(tensor(".pos_emb.0.weight")), second(tensor(".pos_emb.2.weight"));
   Packer tiles = NewPacker(), depthwise1 = NewPacker(), depthwise2 = NewPacker();
-  tiles.Tiles(C, C, [&](int o, int i) { return gelu_scale() * value.at(o, i); });
-  depthwise1.Depthwise(C, [&](int c, int tap) { return first.at(c, 0, tap); });
-  depthwise2.Depthwise(C, [&](int c, int tap) { return second.at(c, 0, tap); });
+  tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) { return gelu_scale() * value.at(o, i); });
+  depthwise1.Depthwise(C, false, [&](int c, int tap) { return first.at(c, 0, tap); });
+  depthwise2.Depthwise(C, false, [&](int c, int tap) { return second.at(c, 0, tap); });
   Buffers buffers;
   buffers["value"] = Upload(tiles.Take());
   buffers["depthwise1"] = Upload(depthwise1.Take());
@@ -153,13 +154,14 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
   const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
   const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
   Packer weight1 = NewPacker(), taps = NewPacker(), weight2 = NewPacker();
-  weight1.Tiles(4 * C, C, [&](int o, int i) {
+  weight1.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) {
     if (i == C - 1) return o < 4 * c ? gelu_scale() * folded.bias[o] : 0.0f;
     return gelu_scale() * folded.at(o, i);
   });
-  taps.Depthwise(
-      4 * C, [&](int channel, int tap) { return gelu_scale() * depthwise.at(channel, 0, tap); });
-  weight2.Tiles(C, 4 * C, [&](int o, int i) { return second.at(o, i); });
+  taps.Depthwise(4 * C, true, [&](int channel, int tap) {
+    return gelu_scale() * depthwise.at(channel, 0, tap);
+  });
+  weight2.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;
   buffers["weight1"] = Upload(weight1.Take());
   buffers["depthwise"] = Upload(taps.Take());
@@ -191,12 +193,12 @@ Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensor
   const int c = graph_.values[node.output].channels;
   const FoldedUpsample folded = FoldUpsample(tensors, node);
   const WeightView fusion(tensors.at(node.name2 + ".weight"));
-  constexpr auto kVecs = Packer::Order::kVecs;
+  constexpr auto kOrder = Packer::Order::kVecs;
   Packer weight = NewPacker(), skip = NewPacker();
   for (int phase = 0; phase < 4; ++phase) {
-    weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) { return folded.at(phase, o, i); });
+    weight.Rows(C, kOrder, 2 * C, kOrder, [&](int o, int i) { return folded.at(phase, o, i); });
   }
-  skip.Rows(C, kVecs, C, kVecs, [&](int o, int i) {
+  skip.Rows(C, kOrder, C, kOrder, [&](int o, int i) {
     if (i == C - 1) return o == C - 1 ? 1.0f : o < c ? folded.bias[o] : 0.0f;
     return i < c ? fusion.at(o, c + i) : 0.0f;
   });
@@ -214,8 +216,8 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& 
   std::vector<size_t> bytes(kTemporaries);
   bytes[kD] = n * pixels * C * stored_bytes();
   bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
-  bytes[kGram] = n * C * C * sizeof(float);
-  bytes[kLogits] = n * AttentionFloats(channels, node.heads) * sizeof(float);
+  bytes[kGram] = n * (C * C * sizeof(float) + node.heads * sizeof(int));
+  bytes[kSoftmax] = n * AttentionFloats(channels, node.heads) * sizeof(float);
   bytes[kMatrix] = n * C * C * weight_bytes();
   return bytes;
 }
@@ -293,14 +295,16 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         const int blocks = GramBlocks(C, height * width);
         auto* partials = static_cast<float*>(temporary(i, kPartials));
         auto* gram = static_cast<float*>(temporary(i, kGram));
+        auto* finished = reinterpret_cast<int*>(gram + static_cast<size_t>(shape.images) * C * C);
         const AttentionParams attention{.s = gram,
                                         .wq = floats("wq"),
                                         .wk = floats("wk"),
                                         .wv = floats("wv"),
                                         .wproj = floats("wproj"),
                                         .rescale = floats("rescale"),
+                                        .finished = finished,
                                         .bias = floats("bias"),
-                                        .logits = static_cast<float*>(temporary(i, kLogits)),
+                                        .softmax = static_cast<float*>(temporary(i, kSoftmax)),
                                         .matrix = temporary(i, kMatrix),
                                         .channels = c,
                                         .heads = node.heads,
@@ -311,12 +315,16 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
             GramLaunch(C, {value(node.input), partials, height * width, blocks, shape.images}),
             true);
         add(node, "gram_reduce",
-            Gram16ReduceLaunch(C, {partials, gram, blocks, C * C, shape.images}), true);
+            Gram16ReduceLaunch(C, {.partials = partials,
+                                   .sum = gram,
+                                   .finished = finished,
+                                   .counts = shape.images * node.heads,
+                                   .blocks = blocks,
+                                   .size = C * C,
+                                   .images = shape.images}),
+            true);
         add(node, "attention_logits", AttentionLogitsLaunch(attention), true);
-        add(node, "attention_matrix",
-            AttentionMatrixLaunch(
-                arithmetic_ == Arithmetic::kFp16 ? MatrixForm::kHalfTiles : MatrixForm::kFloatTiles,
-                attention),
+        add(node, "attention_matrix", AttentionMatrixLaunch(MatrixForm::kHalfTiles, attention),
             true);
         const PositionParams p{.x = value(node.input),
                                .d = temporary(i, kD),

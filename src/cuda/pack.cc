@@ -19,20 +19,25 @@ void Packer::Put(float value) {
   }
 }
 
-// Word after word, in each lane after lane.
-void Packer::Tile(const std::function<float(int n, int k)>& weight) {
-  for (int first = 0; first < 8; first += per_word()) {
-    for (int lane = 0; lane < 32; ++lane) {
-      for (int i = first; i < first + per_word(); ++i) Put(weight(lane / 4, 8 * (lane % 4) + i));
-    }
-  }
+namespace {
+
+// The channel of lane t's element i of eight.
+int ChannelOf(Packer::Lanes lanes, int t, int i) {
+  return lanes == Packer::Lanes::kVecs ? 8 * t + i : i / 2 * 8 + 2 * t + i % 2;
 }
 
-void Packer::Tiles(int outputs, int inputs, const Matrix& weight) {
+}  // namespace
+
+void Packer::Tiles(int outputs, Lanes output_lanes, int inputs, Lanes input_lanes,
+                   const Matrix& weight) {
   for (int o = 0; o < outputs; o += 32) {
     for (int i = 0; i < inputs; i += 32) {
       for (int j = 0; j < 4; ++j) {
-        Tile([&](int n, int k) { return weight(o + 8 * (n / 2) + 2 * j + n % 2, i + k); });
+        for (int lane = 0; lane < 32; ++lane) {
+          const int g = lane / 4, t = lane % 4;
+          const int out = o + ChannelOf(output_lanes, g / 2, 2 * j + g % 2);
+          for (int e = 0; e < 8; ++e) Put(weight(out, i + ChannelOf(input_lanes, t, e)));
+        }
       }
     }
   }
@@ -65,34 +70,20 @@ void Packer::Rows(int outputs, Order output_order, int inputs, Order input_order
   }
 }
 
-void Packer::Depthwise(int channels, const std::function<float(int channel, int tap)>& weight) {
-  if (type_ == WeightType::kHalf) return HalfDepthwise(channels, weight);
+void Packer::Depthwise(int channels, bool left_diagonals,
+                       const std::function<float(int channel, int tap)>& weight) {
   for (int group = 0; group < channels; group += 32) {
     for (int tap = 0; tap < 9; ++tap) {
-      for (int first = 0; first < 8; first += per_word()) {
-        for (int t = 0; t < 4; ++t) {
-          for (int i = first; i < first + per_word(); ++i) Put(weight(group + 8 * t + i, tap));
+      const bool diagonal = tap % 3 != 0 || left_diagonals;
+      for (int lane = 0; lane < 32; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        for (int e = 0; e < 8; ++e) {
+          // Of a diagonal, column g of tile e / 2; it is not 0 in row g only.
+          const int channel = diagonal ? ChannelOf(Lanes::kVecs, g / 2, e / 2 * 2 + g % 2)
+                                       : ChannelOf(Lanes::kVecs, t, e);
+          const bool zero = diagonal && 2 * t + e % 2 != g;
+          Put(zero ? 0.0f : weight(group + channel, tap));
         }
-      }
-    }
-  }
-}
-
-void Packer::HalfDepthwise(int channels, const std::function<float(int channel, int tap)>& weight) {
-  for (int group = 0; group < channels; group += 32) {
-    for (int ky = 0; ky < 3; ++ky) {
-      for (int j = 0; j < 4; ++j) {
-        for (int g = 0; g < 8; ++g) {
-          const int channel = group + 8 * (g / 2) + 2 * j + g % 2;
-          for (int kx : {0, 1, 1, 2}) {
-            const float value = weight(channel, 3 * ky + kx);
-            Put(g % 2 == 0 ? value : 0.0f);
-            Put(g % 2 == 1 ? value : 0.0f);
-          }
-        }
-      }
-      for (int kx : {0, 2}) {
-        for (int channel = 0; channel < 32; ++channel) Put(weight(group + channel, 3 * ky + kx));
       }
     }
   }

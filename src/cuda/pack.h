@@ -18,9 +18,13 @@ class Packer {
   // The weight from input i to output o, both padded: 0 where there is none.
   using Matrix = std::function<float(int o, int i)>;
 
-  // Tiles [outputs / 32][inputs / 32][4] of 8 outputs by 32 inputs. Tile j has the outputs
-  // 8 (n / 2) + 2 j + n % 2, n = 0..7; lane (g, t) holds output n = g, inputs 8t .. 8t + 7.
-  void Tiles(int outputs, int inputs, const Matrix& weight);
+  // How a lane's eight of 32 channels lie: 8t .. 8t + 7, or two of every block of eight, 8q + 2t
+  // and 8q + 2t + 1.
+  enum class Lanes { kVecs, kBlocks };
+
+  // Tiles [outputs / 32][inputs / 32][4] of 8 outputs by 32 inputs, for lanes that hold their
+  // inputs so and get their outputs so: tile j gives pair j.
+  void Tiles(int outputs, Lanes output_lanes, int inputs, Lanes input_lanes, const Matrix& weight);
 
   // How sixteen channels lie in a warp whose lane (g, t) has four of pixel g: those from 4t on, or
   // half the Vec from 8t on.
@@ -29,8 +33,9 @@ class Packer {
   // WeightRows [outputs / 16][inputs / 16] (kernels/weight_rows.cuh).
   void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);
 
-  // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: in FP32 [9 taps][4 t] Vecs.
-  void Depthwise(int channels, const std::function<float(int channel, int tap)>& weight);
+  // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: [9 taps] of a warp's Vecs.
+  void Depthwise(int channels, bool left_diagonals,
+                 const std::function<float(int channel, int tap)>& weight);
 
   std::vector<unsigned char> Take() { return std::move(bytes_); }
   size_t size() const { return bytes_.size(); }
@@ -38,8 +43,6 @@ class Packer {
  private:
   int per_word() const { return type_ == WeightType::kHalf ? 8 : 4; }
   void Put(float value);
-  void Tile(const std::function<float(int n, int k)>& weight);
-  void HalfDepthwise(int channels, const std::function<float(int channel, int tap)>& weight);
 
   WeightType type_;
   std::vector<unsigned char> bytes_;

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(128)
   float sum = portable::LoadOne(x + channel) +
               portable::LoadOne(static_cast<const Stored*>(p.d) + at + channel);
   for (int i = 0; i < p.C; ++i) {
-    const int weight = TileWeight<16 / sizeof(W)>(channel, i, p.C / 32);
+    const int weight = TileWeight(channel, i, p.C / 32);
     sum = fmaf(portable::LoadOne(x + i),
                portable::LoadOne(static_cast<const W*>(p.matrix) + weight), sum);
   }
@@ -93,11 +93,8 @@ __global__ void __launch_bounds__(128)
 }  // namespace
 
 Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& params) {
-  using portable::Bfloat;
   using portable::Half;
-  Kernel<AttentionTapParams> kernel{AttentionTapKernel<float, float>, 128, 0};
-  if (arithmetic == Arithmetic::kFp16) kernel.function = AttentionTapKernel<Half, Half>;
-  if (arithmetic == Arithmetic::kBf16) kernel.function = AttentionTapKernel<Bfloat, float>;
+  Kernel<AttentionTapParams> kernel{AttentionTapKernel<Half, Half>, 128, 0};
   return kernel.Bind(CeilDivide(params.pixels * params.C, 128), params);
 }
 
@@ -143,8 +140,6 @@ Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
                                  AttentionShape(params.channels).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
-  } else if (form == MatrixForm::kFloatTiles) {
-    kernel.function = AttentionMatrixKernel<MatrixForm::kFloatTiles>;
   }
   kernel.Prepare();
   return kernel.Bind(params.C / kAttentionRows * params.images, params);

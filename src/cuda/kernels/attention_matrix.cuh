@@ -7,10 +7,11 @@
 //
 // with norms of at least 1e-12, F.normalize's clamp.
 //
-// Two kernels, all in FP32. AttentionLogits: a block takes eight rows W of Wq or Wk, and from R = W
-// S their norms and, of keys, their rows of K'Q. AttentionMatrix: a block takes eight rows of
-// Wproj, that is outputs, multiplies them by the softmax and that by Wv, and packs its rows of M as
-// tiles for the feed-forward kernel. Weights that are needed by columns lie transposed.
+// Two kernels, all in FP32. AttentionLogits: a block takes a few rows W of Wq or Wk, and from R = W
+// S their norms and, of keys, their rows of K'Q; the last block of a head to finish takes the
+// softmax of its rows. AttentionMatrix: a block takes a few rows of Wproj, that is outputs,
+// multiplies them by the softmax and that by Wv, and packs its rows of M as tiles for the
+// feed-forward kernel. Weights that are needed by columns lie transposed.
 #pragma once
 
 #include "cuda/kernels/lanes.cuh"
@@ -22,8 +23,9 @@ struct AttentionParams {
   const float *wq, *wk, *wv;  // [input c][output stride]: transposed; wv as it is: [output][input]
   const float* wproj;         // transposed
   const float* rescale;       // [heads]
+  int* finished;              // images x heads: 0 (GramReduce)
   const float* bias;          // of proj
-  float* logits;              // images of AttentionFloats
+  float* softmax;             // images of AttentionFloats
   void* matrix;               // images of tiles [C / 32][C / 32][4], bias in the last column; or
                               // plain [C inputs / 16][C][16] floats
   int channels, heads, C, images;
@@ -31,16 +33,17 @@ struct AttentionParams {
 };
 
 constexpr int kAttentionThreads = 256;
-constexpr int kAttentionRows = 8;  // a block's
+constexpr int kAttentionRows = 4;  // a block's
 
-// One image's K'Q, [key][query of the same head], then the norms of the queries, then the keys'.
+// One image's K'Q and then its softmax, [key][query of the same head], then the norms of the
+// queries, then the keys'.
 MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
   return channels * (channels / heads) + 2 * channels;
 }
 
-// Shared memory, in floats: eight rows, transposed, as the product's first factor and as its
-// result; and the product's parts. AttentionMatrix has rows of the softmax in place of the parts
-// before it.
+// Shared memory, in floats: the block's rows, transposed, as the product's first factor and as its
+// result; and the product's parts. In place of the parts AttentionLogits has the head's rows for
+// the softmax, AttentionMatrix the softmax.
 struct AttentionShape {
   int a, r, parts, size;
   MSTPP_HOST_DEVICE explicit AttentionShape(int channels) {
@@ -51,11 +54,11 @@ struct AttentionShape {
   }
 };
 
-// out[i][j] = sum over b of a[b][i] w[b][j] for the eight i and all j < columns: a in shared
+// out[i][j] = sum over b of a[b][i] w[b][j] for the block's i and all j < columns: a in shared
 // memory, w's rows `stride` apart; they may be read up to a multiple of four columns. Four columns
-// and all eight i a thread; the sum over b is shared among groups of threads. Ends with a barrier.
+// and all i a thread; the sum over b is shared among groups of threads. Ends with a barrier.
 template <bool kAligned, class Emit>
-MSTPP_DEVICE void EightRows(const float* a, const float* w, int stride, int columns, int depth,
+MSTPP_DEVICE void BlockRows(const float* a, const float* w, int stride, int columns, int depth,
                             float* parts, Emit emit) {
   for (int first = 0; first < columns; first += 128) {
     const int quads = min(32, (columns - first + 3) / 4);
@@ -100,7 +103,7 @@ MSTPP_DEVICE void EightRows(const float* a, const float* w, int stride, int colu
   }
 }
 
-// Blocks of AttentionLogits an image: eight rows at a time of each head, queries then keys.
+// Blocks of AttentionLogits an image: a few rows at a time of each head, queries then keys.
 MSTPP_HOST_DEVICE inline int AttentionLogitsBlocks(int channels, int heads) {
   const int width = channels / heads;
   return 2 * heads * ((width + kAttentionRows - 1) / kAttentionRows);
@@ -117,7 +120,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const AttentionShape shape(p.channels);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
-  float* logits = p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
+  float* logits = p.softmax + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   float* norms = logits + p.channels * width + (is_key ? p.channels : 0);
 
   const float* w = is_key ? p.wk : p.wq;
@@ -126,7 +129,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
     a[e] = i < rows ? w[b * p.stride + first + i] : 0.0f;
   }
   __syncthreads();
-  EightRows<true>(a, p.s + static_cast<size_t>(image) * p.C * p.C, p.C, p.channels, p.channels,
+  BlockRows<true>(a, p.s + static_cast<size_t>(image) * p.C * p.C, p.C, p.channels, p.channels,
                   parts, [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
 
   const int lane = threadIdx.x & 31, row = threadIdx.x >> 5;
@@ -138,31 +141,49 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
     for (int mask = 16; mask > 0; mask /= 2) square += ShuffleXor(square, mask);
     if (lane == 0) norms[first + row] = fmaxf(sqrtf(fmaxf(square, 0.0f)), 1e-12f);
   }
-  if (!is_key) return;
-  EightRows<false>(r, p.wq + head * width, p.stride, width, p.channels, parts,
-                   [&](int i, int j, float value) {
-                     if (i < rows) logits[(first + i) * width + j] = value;
-                   });
+  if (is_key) {
+    BlockRows<false>(r, p.wq + head * width, p.stride, width, p.channels, parts,
+                     [&](int i, int j, float value) {
+                       if (i < rows) logits[(first + i) * width + j] = value;
+                     });
+  }
+  int* finished = p.finished + image * p.heads + head;
+  if (!IsLastBlock(finished, 2 * slices, reinterpret_cast<int*>(shared))) return;
+  const float* nq = logits + p.channels * width;
+  const float* nk = nq + p.channels;
+  float* values = parts + row * width;
+  for (int i = head * width + row; i < (head + 1) * width; i += kAttentionThreads / 32) {
+    const float scale = p.rescale[head] * Reciprocal(LoadFresh(nk + i));
+    float largest = -INFINITY;
+    for (int j = lane; j < width; j += 32) {
+      const float value = LoadFresh(logits + i * width + j) *
+                          (scale * Reciprocal(LoadFresh(nq + head * width + j)));
+      values[j] = value;
+      largest = fmaxf(largest, value);
+    }
+    for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, ShuffleXor(largest, mask));
+    float sum = 0.0f;
+    for (int j = lane; j < width; j += 32) {
+      values[j] = expf(values[j] - largest);
+      sum += values[j];
+    }
+    for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
+    const float factor = 1.0f / sum;
+    for (int j = lane; j < width; j += 32) logits[i * width + j] = values[j] * factor;
+  }
 }
 
-// Element i of lane `lane` of a tile: where its float or half lies (LoadWarpVec).
-template <int kPerWord>
-MSTPP_DEVICE int TileElement(int tile, int lane, int i) {
-  constexpr int kWordsOfVec = 8 / kPerWord;
-  return ((tile * kWordsOfVec + i / kPerWord) * 32 + lane) * kPerWord + i % kPerWord;
-}
-// Where the weight from input `in` to output `out` lies in tiles [outputs / 32][inputs / 32][4].
-template <int kPerWord>
+// Where the weight from input `in` to output `out` lies in tiles [outputs / 32][inputs / 32][4],
+// both in blocks of eight (Packer::Tiles).
 MSTPP_DEVICE int TileWeight(int out, int in, int input_groups) {
-  const int r = out % 32, k = in % 32;
-  const int tile = (out / 32 * input_groups + in / 32) * 4 + ((r & 7) >> 1);
-  const int g = 2 * (r >> 3) + (r & 1);
-  return TileElement<kPerWord>(tile, g * 4 + k / 8, k % 8);
+  const int tile = (out / 32 * input_groups + in / 32) * 4 + out % 32 / 8;
+  const int lane = out % 8 * 4 + in % 8 / 2;
+  return (tile * 32 + lane) * 8 + in % 32 / 8 * 2 + in % 2;
 }
 
-enum class MatrixForm { kHalfTiles, kFloatTiles, kPlain };
+enum class MatrixForm { kHalfTiles, kPlain };
 
-// One block: eight rows of M, that is, outputs.
+// One block: a few rows of M, that is, outputs.
 template <MatrixForm kForm>
 MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const int width = p.channels / p.heads;
@@ -175,10 +196,8 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const auto put = [&](int out, int in, float value) {
     const size_t image_at = static_cast<size_t>(image) * p.C * p.C;
     if constexpr (kForm == MatrixForm::kHalfTiles) {
-      static_cast<uint16_t*>(p.matrix)[image_at + TileWeight<8>(out, in, p.C / 32)] =
+      static_cast<uint16_t*>(p.matrix)[image_at + TileWeight(out, in, p.C / 32)] =
           static_cast<uint16_t>(HalfPack(value, 0.0f));
-    } else if constexpr (kForm == MatrixForm::kFloatTiles) {
-      static_cast<float*>(p.matrix)[image_at + TileWeight<4>(out, in, p.C / 32)] = value;
     } else {
       static_cast<float*>(p.matrix)[image_at + (in / 16 * p.C + out) * 16 + in % 16] = value;
     }
@@ -195,63 +214,29 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     }
   }
 
-  // The softmax, as many rows at a time as there is room for, one to eight threads a row; and its
-  // product with the eight rows of Wproj.
-  const float* logits =
-      p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
-  const float* nq = logits + p.channels * width;
-  const float* nk = nq + p.channels;
+  // The softmax, as many rows at a time as there is room for, and its product with the rows of
+  // Wproj.
+  const float* softmax =
+      p.softmax + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   const int odd = width | 1;  // a stride without bank conflicts
-  const int room = min(kAttentionThreads, (shape.size - shape.parts) / odd);
-  int team = 8;
-  while (team > 1 && team * p.channels > kAttentionThreads) team /= 2;
-  const int member = threadIdx.x % team;
+  const int room = (shape.size - shape.parts) / odd;
   for (int begin = 0; begin < p.channels; begin += room) {
     const int end = min(begin + room, p.channels);
-    for (int first_row = begin; first_row < end; first_row += kAttentionThreads / team) {
-      const int i = first_row + threadIdx.x / team;
-      const bool valid = i < end;  // all lanes take part in the shuffles
-      const int head = valid ? i / width : 0;
-      const float scale = valid ? p.rescale[head] * Reciprocal(nk[i]) : 0.0f;
-      float* row = parts + (i - begin) * odd;
-      float largest = -INFINITY;
-      if (valid) {
-        MSTPP_UNROLL_8
-        for (int j = member; j < width; j += team) {
-          const float value = logits[i * width + j] * (scale * Reciprocal(nq[head * width + j]));
-          row[j] = value;
-          largest = fmaxf(largest, value);
-        }
-      }
-      for (int mask = team / 2; mask > 0; mask /= 2) {
-        largest = fmaxf(largest, ShuffleXor(largest, mask));
-      }
-      float sum = 0.0f;
-      if (valid) {
-        MSTPP_UNROLL_8
-        for (int j = member; j < width; j += team) {
-          const float value = expf(row[j] - largest);
-          row[j] = value;
-          sum += value;
-        }
-      }
-      for (int mask = team / 2; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
-      const float factor = 1.0f / sum;
-      if (valid) {
-        for (int j = member; j < width; j += team) row[j] *= factor;
-      }
+    MSTPP_UNROLL_8
+    for (int e = threadIdx.x; e < (end - begin) * width; e += kAttentionThreads) {
+      parts[e / width * odd + e % width] = softmax[begin * width + e];
     }
     __syncthreads();
-    for (int e = threadIdx.x; e < 2 * p.channels; e += kAttentionThreads) {
-      const int column = e >> 1, half = 4 * (e & 1), head = column / width;
+    for (int column = threadIdx.x; column < p.channels; column += kAttentionThreads) {
+      const int head = column / width;
+      auto* result = reinterpret_cast<float4*>(a + column * kAttentionRows);
       float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-      auto* result = reinterpret_cast<float4*>(a + column * kAttentionRows + half);
       if (begin > 0) sum = *result;
       const int last = min(end, (head + 1) * width);
       MSTPP_UNROLL_8
       for (int i = max(begin, head * width); i < last; ++i) {
         const float y = parts[(i - begin) * odd + column - head * width];
-        const float4 x = *reinterpret_cast<const float4*>(proj + i * kAttentionRows + half);
+        const float4 x = *reinterpret_cast<const float4*>(proj + i * kAttentionRows);
         sum.x = fmaf(x.x, y, sum.x);
         sum.y = fmaf(x.y, y, sum.y);
         sum.z = fmaf(x.z, y, sum.z);
@@ -261,7 +246,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     }
     __syncthreads();
   }
-  EightRows<true>(a, p.wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
+  BlockRows<true>(a, p.wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
     if (i < rows) put(first + i, j, value);
   });
 }

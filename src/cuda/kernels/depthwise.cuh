@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise 3 x 3 convolution down a strip of 8 P columns, zero padding, in registers.
+// Depthwise 3 x 3 convolution down a strip of 8 P columns, zero padding, weights and all in
+// registers, one pair of channels after the other.
 //
 // Every new row adds to three rows of sums: it finishes the row above it, and `middle` and `below`
 // keep those begun for its own row and the row under it. Neighbours along x are the lane's own
 // pixels, or come from the lane beside.
 //
-// In FP16 the tensor cores take two of a row's three taps: half2 arithmetic alone is as slow as all
-// else together, and they are idle between the 1 x 1 convolutions. For two pixels of a lane and
-// eight channels,
+// The tensor cores multiply by diagonals, for they are idle between the 1 x 1 convolutions. For two
+// pixels of a lane and eight channels,
 //
 //   A = [ pixels at tap a | pixels at tap b ]     16 pixels x (8 + 8)
 //   B = [ diag(w_a) ; diag(w_b) ]                 (8 + 8) x 8 channels
 //
-// With P = 4 the lane's pixels 0, 2 and 1, 3 go together: [0 2 | 1 3] is both [left | middle] of 1,
-// 3 and [middle | right] of 0, 2, so one A serves both and no register moves. The third taps, left
-// of 0, 2 and right of 1, 3, are half2 multiply-adds.
+// takes the middle and the right tap. With P = 4 the lane's pixels 0, 2 and 1, 3 go together.
 #pragma once
 
 #include "cuda/kernels/lanes.cuh"
@@ -35,119 +33,77 @@ struct StripEnds {
   bool first, last;  // of the image's strips
 };
 
-template <class Pair, int P>
+// kSides: whether the left taps too are products by diagonals, or half2 multiply-adds: the first is
+// fewer instructions, the second spares the tensor cores. Weights of 32 channels: for every tap a
+// warp's Vec of the diagonals as B operands, or of the lane's channels' weights.
+enum class Sides { kTensorCores, kHalf2 };
+
+template <int P, Sides kSides>
 struct Depthwise {
-  Vec<Pair> middle[P], below[P];
-
-  // weights: nine taps, each four Vecs (one a t), 64 bytes between the words of one.
-  MSTPP_DEVICE void Add(const Vec<Pair> (&row)[P], const unsigned char* weights,
-                        const unsigned char* /*zeros*/, int lane, StripEnds ends,
-                        Vec<Pair> (&above)[P]) {
-    Vec<Pair> left = FromLane(row[P - 1], (lane + 28) & 31);
-    Vec<Pair> right = FromLane(row[0], (lane + 4) & 31);
-    if (ends.first && lane < 4) left = Zero<Pair>();
-    if (ends.last && lane >= 28) right = Zero<Pair>();
-    const unsigned char* w = weights + (lane & 3) * 16;
-    MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) above[i] = middle[i];
-    Row<false>(row, left, right, w + 6 * kTapBytes, above);
-    MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) middle[i] = below[i];
-    Row<false>(row, left, right, w + 3 * kTapBytes, middle);
-    Row<true>(row, left, right, w, below);
-  }
-
-  static constexpr int kTapBytes = 4 * sizeof(Vec<Pair>);
-  static constexpr int kWeightBytes = 9 * kTapBytes;
-  static constexpr int kZeroBytes = 0;
-
- private:
-  template <bool kFirst>
-  MSTPP_DEVICE static void Row(const Vec<Pair> (&row)[P], const Vec<Pair>& left,
-                               const Vec<Pair>& right, const unsigned char* weights,
-                               Vec<Pair> (&sum)[P]) {
-    MSTPP_UNROLL
-    for (int dx = 0; dx < 3; ++dx) {
-      const auto w = LoadVec<Vec<Pair>>(weights + dx * kTapBytes, 64);
-      MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) {
-        const int x = i + dx - 1;
-        const Vec<Pair>& in = x < 0 ? left : x >= P ? right : row[x < 0 || x >= P ? 0 : x];
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          sum[i].pair[j] = kFirst && dx == 0 ? Mul(in.pair[j], w.pair[j])
-                                             : Fma(in.pair[j], w.pair[j], sum[i].pair[j]);
-        }
-      }
-    }
-  }
-};
-
-// FP16. Weights of 32 channels: for every ky, for every pair j of a Vec the diagonals of
-// [w_left, w_middle, w_middle, w_right] as B operands, 16 bytes for each lane that is not zero
-// (t = g / 2); then w_left and w_right as Vecs, one a t. The other lanes read `zeros`.
-template <int P>
-struct Depthwise<HalfPair, P> {
   static_assert(P == 2 || P == 4, "two or four pixels a lane");
-  HalfVec middle[P], below[P];
+  HalfVec taps[3][3];                  // [ky][kx]
+  HalfPair middle[4][P], below[4][P];  // [pair][pixel]
 
-  static constexpr int kSides = 4 * 128;  // where w_left and w_right of a ky begin
-  static constexpr int kRowBytes = kSides + 2 * 64;
-  static constexpr int kWeightBytes = 3 * kRowBytes;
-  static constexpr int kZeroBytes = 2 * kRowBytes + kSides;
+  static constexpr int kWeightBytes = 9 * kWarpVecBytes<HalfVec>;
 
-  MSTPP_DEVICE void Add(const HalfVec (&row)[P], const unsigned char* weights,
-                        const unsigned char* zeros, int lane, StripEnds ends, HalfVec (&above)[P]) {
-    HalfVec left = FromLane(row[P - 1], (lane + 28) & 31);
-    HalfVec right = FromLane(row[0], (lane + 4) & 31);
-    if (ends.first && lane < 4) left = Zero<HalfPair>();
-    if (ends.last && lane >= 28) right = Zero<HalfPair>();
-    const int g = lane >> 2, t = lane & 3;
-    const unsigned char* diagonals = g >> 1 == t ? weights + g * 16 : zeros;
-    const unsigned char* sides = weights + kSides + t * 16;
+  MSTPP_DEVICE void Load(const void* weights, int group, int lane) {
+    const auto* tiles = static_cast<const unsigned char*>(weights) + group * kWeightBytes;
     MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) above[i] = middle[i];
-    Row<false>(row, left, right, diagonals + 2 * kRowBytes, sides + 2 * kRowBytes, above);
-    MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) middle[i] = below[i];
-    Row<false>(row, left, right, diagonals + kRowBytes, sides + kRowBytes, middle);
-    Row<true>(row, left, right, diagonals, sides, below);
-  }
-
- private:
-  template <bool kFirst>
-  MSTPP_DEVICE static void Side(HalfPair x, HalfPair w, HalfPair& sum) {
-    sum = kFirst ? Mul(x, w) : Fma(x, w, sum);
-  }
-  // lo and hi += the pixels (a0, a1) and (b0, b1) by the diagonals d0 and d1.
-  MSTPP_DEVICE static void Taps(HalfPair a0, HalfPair a1, HalfPair b0, HalfPair b1, uint32_t d0,
-                                uint32_t d1, HalfPair& lo, HalfPair& hi) {
-    MmaHalf(lo.bits, hi.bits, a0.bits, a1.bits, b0.bits, b1.bits, d0, d1, lo.bits, hi.bits);
-  }
-
-  template <bool kFirst>
-  MSTPP_DEVICE static void Row(const HalfVec (&row)[P], const HalfVec& left, const HalfVec& right,
-                               const unsigned char* diagonals, const unsigned char* sides,
-                               HalfVec (&sum)[P]) {
-    const auto w_left = LoadVec<HalfVec>(sides), w_right = LoadVec<HalfVec>(sides + 64);
+    for (int tap = 0; tap < 9; ++tap) {
+      taps[tap / 3][tap % 3] = LoadWarpVec<HalfVec>(tiles, tap, lane);
+    }
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) {
-      const uint4 d = *reinterpret_cast<const uint4*>(diagonals + j * 128);
-      if constexpr (P == 4) {
-        Side<kFirst>(left.pair[j], w_left.pair[j], sum[0].pair[j]);
-        Side<kFirst>(row[1].pair[j], w_left.pair[j], sum[2].pair[j]);
-        Side<kFirst>(row[2].pair[j], w_right.pair[j], sum[1].pair[j]);
-        Side<kFirst>(right.pair[j], w_right.pair[j], sum[3].pair[j]);
-        Taps(row[0].pair[j], row[2].pair[j], row[1].pair[j], row[3].pair[j], d.z, d.w,
-             sum[0].pair[j], sum[2].pair[j]);
-        Taps(row[0].pair[j], row[2].pair[j], row[1].pair[j], row[3].pair[j], d.x, d.y,
-             sum[1].pair[j], sum[3].pair[j]);
-      } else {
-        Side<kFirst>(left.pair[j], w_left.pair[j], sum[0].pair[j]);
-        Side<kFirst>(row[0].pair[j], w_left.pair[j], sum[1].pair[j]);
-        Taps(row[0].pair[j], row[1].pair[j], row[1].pair[j], right.pair[j], d.z, d.w,
-             sum[0].pair[j], sum[1].pair[j]);
-      }
+      MSTPP_UNROLL
+      for (int i = 0; i < P; ++i) middle[j][i].bits = below[j][i].bits = 0u;
+    }
+  }
+
+  // Pair j of the lane's pixels in a new row; `above` becomes the row above it, whose last it was.
+  MSTPP_DEVICE void Add(int j, const HalfPair (&row)[P], int lane, StripEnds ends,
+                        HalfPair (&above)[P]) {
+    HalfPair left = FromLane(row[P - 1], (lane + 28) & 31);
+    HalfPair right = FromLane(row[0], (lane + 4) & 31);
+    if (ends.first && lane < 4) left.bits = 0u;
+    if (ends.last && lane >= 28) right.bits = 0u;
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) above[i] = middle[j][i];
+    Row<false>(j, row, left, right, taps[2], above);
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) middle[j][i] = below[j][i];
+    Row<false>(j, row, left, right, taps[1], middle[j]);
+    Row<true>(j, row, left, right, taps[0], below[j]);
+  }
+
+ private:
+  // lo and hi += the pixels (a0, a1) and (b0, b1) by the diagonals d and e.
+  template <bool kFirst>
+  MSTPP_DEVICE static void Taps(HalfPair a0, HalfPair a1, HalfPair b0, HalfPair b1, HalfPair d,
+                                HalfPair e, HalfPair& lo, HalfPair& hi) {
+    MmaHalf(lo.bits, hi.bits, a0.bits, a1.bits, b0.bits, b1.bits, d.bits, e.bits,
+            kFirst ? 0u : lo.bits, kFirst ? 0u : hi.bits);
+  }
+
+  template <bool kFirst>
+  MSTPP_DEVICE static void Row(int j, const HalfPair (&p)[P], HalfPair left, HalfPair right,
+                               const HalfVec (&taps)[3], HalfPair (&sum)[P]) {
+    const HalfPair l = taps[0].pair[j], m = taps[1].pair[j], r = taps[2].pair[j];
+    if constexpr (P == 4) {
+      Taps<kFirst>(p[0], p[2], p[1], p[3], m, r, sum[0], sum[2]);
+      Taps<kFirst>(p[1], p[3], p[2], right, m, r, sum[1], sum[3]);
+      Side(left, p[1], l, sum[0], sum[2]);
+      Side(p[0], p[2], l, sum[1], sum[3]);
+    } else {
+      Taps<kFirst>(p[0], p[1], p[1], right, m, r, sum[0], sum[1]);
+      Side(left, p[0], l, sum[0], sum[1]);
+    }
+  }
+  MSTPP_DEVICE static void Side(HalfPair a0, HalfPair a1, HalfPair w, HalfPair& lo, HalfPair& hi) {
+    if constexpr (kSides == Sides::kTensorCores) {
+      MmaHalf(lo.bits, hi.bits, a0.bits, a1.bits, w.bits, lo.bits, hi.bits);
+    } else {
+      lo = Fma(a0, w, lo);
+      hi = Fma(a1, w, hi);
     }
   }
 };

@@ -56,9 +56,8 @@ struct FeedForwardShape {
   static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<V>;
   // W2 in shared memory where registers are short.
   static constexpr bool kSharedWeight2 = C != 64;
-  using Dw = Depthwise<typename Policy::Pair, P>;
-  static constexpr int kZeros = kDepthwise + kWarps * Dw::kWeightBytes;
-  static constexpr int kWeight2 = kZeros + Dw::kZeroBytes;
+  using Dw = Depthwise<P, Sides::kTensorCores>;
+  static constexpr int kWeight2 = kDepthwise;
   static constexpr int kStats =
       kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<V> : 0);
   static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
@@ -100,14 +99,8 @@ class FeedForward {
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
                          static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
     CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);
-    for (int i = threadIdx.x; i < Dw::kZeroBytes / 16; i += kWarps * 32) {
-      reinterpret_cast<uint4*>(shared_ + Shape::kZeros)[i] = make_uint4(0, 0, 0, 0);
-    }
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
-      const auto* depthwise = static_cast<const uint4*>(p_.depthwise) +
-                              static_cast<size_t>(pass) * kWarps * Dw::kWeightBytes / 16;
-      CopyWords(Shape::kDepthwise, depthwise, kWarps * Dw::kWeightBytes);
       Pass(pass);
       __syncthreads();
     }
@@ -125,36 +118,35 @@ class FeedForward {
     return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
   }
 
-  MSTPP_DEVICE size_t Offset(int y) const {
-    return image_offset_ + (static_cast<size_t>(y) * p_.width + column_) * C + 32 * group_ +
-           8 * (lane_ & 3);
+  // Of this lane's pixel in row y, in bytes.
+  MSTPP_DEVICE ptrdiff_t Offset(int y) const {
+    return (static_cast<ptrdiff_t>(image_offset_) +
+            (static_cast<ptrdiff_t>(y) * p_.width + column_) * C + 32 * group_ + 8 * (lane_ & 3)) *
+           kElement;
   }
 
   // Starts the copy of this warp's slice of x and d in the rows y and y + 1.
   MSTPP_DEVICE void Fetch(int y) {
+    const ptrdiff_t pitch = static_cast<ptrdiff_t>(p_.width) * C * kElement;
+    ptrdiff_t offset = Offset(y);
+    const int at = warp_ * kWarpVecBytes<Stored> + PieceOffset(lane_);
     MSTPP_UNROLL
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < 2; ++r, offset += pitch) {
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
-      const size_t offset = inside ? Offset(y + r) * kElement : 0;
-      MSTPP_UNROLL
-      for (int w = 0; w < kWords<Stored>; ++w) {
-        const int at = r * Shape::kStored + warp_ * kWarpVecBytes<Stored> + w * 512 + lane_ * 16;
-        CopyAsync(shared_ + Shape::kX + at, static_cast<const char*>(p_.x) + offset + w * 16,
-                  inside);
-        CopyAsync(shared_ + Shape::kD + at, static_cast<const char*>(p_.d) + offset + w * 16,
-                  inside);
-      }
+      CopyAsync(shared_ + Shape::kX + r * Shape::kStored + at,
+                static_cast<const char*>(p_.x) + offset, inside);
+      CopyAsync(shared_ + Shape::kD + r * Shape::kStored + at,
+                static_cast<const char*>(p_.d) + offset, inside);
     }
     CopyCommit();
   }
 
   // x1 of this warp's slice in the two rows fetched last.
   MSTPP_DEVICE void Attend(float (&x1)[4][4]) {
+    const RowsLoader loader(lane_, Shape::kStored);
     const auto rows = [&](int source, int slice) {
-      const unsigned char* at = shared_ + source;
-      return MakeRows<Pair>(Policy::Unpack(LoadWarpVec<Stored>(at, slice, lane_)),
-                            Policy::Unpack(LoadWarpVec<Stored>(at + Shape::kStored, slice, lane_)));
+      return loader.Load(shared_ + source + slice * kWarpVecBytes<Stored>);
     };
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
@@ -235,7 +227,7 @@ class FeedForward {
     for (int r = 0; r < 2; ++r) {
       float m = mean[r], v = deviation[r];
       CombineMoments(r, m, v);
-      StoreWarpVec(Base(y + r), warp_, lane_, rows[r]);
+      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes<V>, lane_, rows[r]);
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
       const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
@@ -247,12 +239,9 @@ class FeedForward {
       if (group_ == kGroups - 1 && (lane_ & 3) == 3) {
         SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
       }
-      // Beside the other pixel of its pair, as Rows.
-      const int first = group_ * P + 2 * (pixel_ % kPixelStep<P>);
-      unsigned char* at = shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow +
-                          first * kWarpVecBytes<V> + lane_ * 16;
-      MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) StoreRowsPair(at, j, pixel_ / kPixelStep<P>, normed.pair[j]);
+      StoreBlocks(
+          shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes<V>, lane_,
+          normed);
     }
   }
 
@@ -281,37 +270,53 @@ class FeedForward {
     }
   }
 
-  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers; unless `warming`, leaves
+  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and unless `warming`, leaves
   // this warp's part of the outputs of the row above in shared memory.
   MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
-    V hidden[P];
+    const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes<V>);
+    Pair hidden[4][P];
     MSTPP_UNROLL
-    for (int i = 0; i < kPixelStep<P>; ++i) {
-      const int partner = i + kPixelStep<P>;
+    for (int k = 0; k < kGroups; ++k) {
+      Rows<Pair> x[kPixelStep<P>];
       MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) {
-        const auto x = LoadRows<Pair>(normed + (k * P + 2 * i) * kWarpVecBytes<V> + lane_ * 16);
+      for (int i = 0; i < kPixelStep<P>; ++i) {
+        x[i] = loader.Load(normed + (k * P + i) * kWarpVecBytes<V>);
+      }
+      MSTPP_UNROLL
+      for (int s = 0; s < 2; ++s) {
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
-          if (k == 0) {
-            Policy::template Multiply<true>(hidden[i].pair[j], hidden[partner].pair[j], x,
-                                            w.first[k][j]);
-          } else {
-            Policy::template Multiply<false>(hidden[i].pair[j], hidden[partner].pair[j], x,
-                                             w.first[k][j]);
+          MSTPP_UNROLL
+          for (int i = 0; i < kPixelStep<P>; ++i) {
+            Pair &lo = hidden[j][i], &hi = hidden[j][i + kPixelStep<P>];
+            if (k == 0 && s == 0) {
+              Policy::template Multiply<true>(s, lo, hi, x[i], w.first[k][j]);
+            } else {
+              Policy::template Multiply<false>(s, lo, hi, x[i], w.first[k][j]);
+            }
           }
         }
       }
     }
+    // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
+    Pair above[4][P];
     MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) Gelu(hidden[i]);
-    V above[P];
-    depthwise.Add(hidden, shared_ + Shape::kDepthwise + warp_ * Dw::kWeightBytes,
-                  shared_ + Shape::kZeros, lane_, ends_, above);
+    for (int j = 0; j < 6; ++j) {
+      if (j < 4) Gelu(hidden[j]);
+      if (j >= 1 && j < 5) depthwise.Add(j - 1, hidden[j - 1], lane_, ends_, above[j - 1]);
+      if (j >= 2) Gelu(above[j - 2]);
+    }
     if (warming) return;
+    Rows<Pair> x[kPixelStep<P>];
     MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) Gelu(above[i]);
+    for (int i = 0; i < kPixelStep<P>; ++i) {
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        x[i].a[j >> 1][2 * (j & 1)] = above[j][i];
+        x[i].a[j >> 1][2 * (j & 1) + 1] = above[j][i + kPixelStep<P>];
+      }
+    }
     unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
@@ -325,17 +330,25 @@ class FeedForward {
           second[j] = w.second[k][j];
         }
       }
+      V part[P];
       MSTPP_UNROLL
-      for (int i = 0; i < kPixelStep<P>; ++i) {
-        const int partner = i + kPixelStep<P>;
-        const Rows<Pair> x = MakeRows(above[i], above[partner]);
-        V lo, hi;
+      for (int s = 0; s < 2; ++s) {
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
-          Policy::template Multiply<true>(lo.pair[j], hi.pair[j], x, second[j]);
+          MSTPP_UNROLL
+          for (int i = 0; i < kPixelStep<P>; ++i) {
+            Pair &lo = part[i].pair[j], &hi = part[i + kPixelStep<P>].pair[j];
+            if (s == 0) {
+              Policy::template Multiply<true>(s, lo, hi, x[i], second[j]);
+            } else {
+              Policy::template Multiply<false>(s, lo, hi, x[i], second[j]);
+            }
+          }
         }
-        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, lo);
-        StoreWarpVec(parts, (k * P + partner) * kWarps + warp_, lane_, hi);
+      }
+      MSTPP_UNROLL
+      for (int i = 0; i < P; ++i) {
+        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, part[i]);
       }
     }
   }
@@ -357,21 +370,20 @@ class FeedForward {
         }
       }
     }
-    char* out = static_cast<char*>(p_.out) + Offset(y) * kElement;
+    unsigned char* out = static_cast<unsigned char*>(p_.out) + Offset(y);
     const V base =
-        pass == 0 ? LoadWarpVec<V>(Base(y), warp_, lane_) : Policy::Unpack(LoadVec<Stored>(out));
+        LoadVec<V>(pass == 0 ? Base(y) + warp_ * kWarpVecBytes<V> + PieceOffset(lane_) : out);
     V sum;
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);
-    StoreVec(out, Policy::PackStored(sum));
+    StoreVec(out, sum);
   }
 
   MSTPP_DEVICE void Pass(int pass) {
     Weights weights;
     LoadWeights(pass, weights);
     Dw depthwise;
-    MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) depthwise.middle[i] = depthwise.below[i] = Zero<Pair>();
+    depthwise.Load(p_.depthwise, pass * kWarps + warp_, lane_);
 
     float x1[4][4], mean[2], deviation[2];
     const auto attend = [&] {

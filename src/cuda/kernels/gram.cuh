@@ -174,8 +174,15 @@ class Gram16 {
 struct GramReduceParams {
   const float* partials;  // images x blocks x size
   float* sum;             // images x size
+  int* finished;          // `counts` for the kernel after this, which become 0
+  int counts;
   int blocks, size, images;
 };
+
+MSTPP_DEVICE void ResetCounts(const GramReduceParams& p) {
+  if (blockIdx.x > 0) return;
+  for (int i = threadIdx.x; i < p.counts; i += 256) p.finished[i] = 0;
+}
 
 // Adds this warp's share, every eighth, of `count` parts that lie `stride` floats apart; then the
 // warps' sums. The result is warp 0's. Needs 8 warps and 256 of T in shared memory.
@@ -195,6 +202,7 @@ MSTPP_DEVICE T SumParts(const T* parts, int count, size_t stride, T sum, AddTo a
 
 // 32 entries a block of 8 warps.
 MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
+  ResetCounts(p);
   const int groups = p.size / 32;
   const int image = blockIdx.x / groups, entry = blockIdx.x % groups * 32 + (threadIdx.x & 31);
   const float sum = SumParts(p.partials + static_cast<size_t>(image) * p.blocks * p.size + entry,
@@ -206,6 +214,7 @@ MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
 template <int C>
 MSTPP_DEVICE void Gram16ReduceBody(const GramReduceParams& p) {
   using Shape = Gram16Shape<C>;
+  ResetCounts(p);
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int image = blockIdx.x / Shape::kAllTiles, index = blockIdx.x % Shape::kAllTiles;
   const float4 sum =

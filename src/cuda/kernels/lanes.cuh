@@ -128,17 +128,50 @@ MSTPP_DEVICE Rows<Pair> MakeRows(const Vec<Pair>& lo, const Vec<Pair>& hi) {
            {lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3]}}};
 }
 
-// Rows in memory: 512 bytes a word, a lane every 16 bytes, like a warp's Vecs. StoreRowsPair writes
-// pair j of the lower (which = 0) or upper pixel.
-template <class Pair>
-MSTPP_DEVICE Rows<Pair> LoadRows(const unsigned char* address) {
-  return LoadVec<Rows<Pair>>(address, 512);
-}
-MSTPP_DEVICE void StoreRowsPair(unsigned char* address, int j, int which, HalfPair value) {
-  reinterpret_cast<HalfPair*>(address + (j >> 1) * 512)[2 * (j & 1) + which] = value;
-}
-MSTPP_DEVICE void StoreRowsPair(unsigned char* address, int j, int which, FloatPair value) {
-  reinterpret_cast<FloatPair*>(address + j * 512)[which] = value;
+// Shared memory for a strip's 32 channels in halves, as LoadMatrices wants them: 512 bytes for the
+// lanes' pixels i, of these 128 for channels 8t to 8t + 7, in which the eight pixels' 16 bytes are
+// permuted so that neither a lane's own Vec nor a matrix meets itself in a bank.
+MSTPP_DEVICE int PieceOffset(int g, int t) { return t * 128 + ((g ^ (2 * t)) & 7) * 16; }
+MSTPP_DEVICE int PieceOffset(int lane) { return PieceOffset(lane >> 2, lane & 3); }
+
+// Loads pixels of a strip and those `high_bytes` further on as Rows in "blocks of eight": pair q of
+// a pixel has the channels 8q + 2t and 8q + 2t + 1 (Packer::Lanes::kBlocks).
+class RowsLoader {
+ public:
+  MSTPP_DEVICE RowsLoader(int lane, int high_bytes) {
+    const int offset = PieceOffset(lane & 7, lane >> 4), high = lane & 8 ? high_bytes : 0;
+    offsets_[0] = offset + high;
+    offsets_[1] = (offset ^ 64) + 256 + high;
+  }
+  MSTPP_DEVICE Rows<HalfPair> Load(const unsigned char* low) const {
+    Rows<HalfPair> rows;
+    MSTPP_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      uint32_t m[4];
+      LoadMatrices(m, low + offsets_[s]);
+      MSTPP_UNROLL
+      for (int i = 0; i < 4; ++i) rows.a[s][i].bits = m[i];
+    }
+    return rows;
+  }
+
+ private:
+  int offsets_[2];
+};
+
+// The other way round: a Vec whose pair q has the channels 8q + 2t and 8q + 2t + 1 becomes the
+// lanes' pixels at `strip`.
+MSTPP_DEVICE void StoreBlocks(unsigned char* strip, int lane, const Vec<HalfPair>& vec) {
+  if constexpr (kStoresMatrices) {
+    const uint32_t m[4] = {vec.pair[0].bits, vec.pair[1].bits, vec.pair[2].bits, vec.pair[3].bits};
+    StoreMatrices(strip + PieceOffset(lane & 7, lane >> 3), m);
+  } else {
+    MSTPP_UNROLL
+    for (int q = 0; q < 4; ++q) {
+      *reinterpret_cast<HalfPair*>(strip + PieceOffset(lane >> 2, q) + 4 * (lane & 3)) =
+          vec.pair[q];
+    }
+  }
 }
 
 // ---- Precisions. Each says what is stored, and how 32 channels of two pixels are multiplied by
@@ -155,16 +188,13 @@ struct Fp16 {
   MSTPP_DEVICE static const HalfVec& Unpack(const Stored& stored) { return stored; }
   MSTPP_DEVICE static const HalfVec& PackStored(const HalfVec& value) { return value; }
 
+  // Half s of the 32 channels.
   template <bool kFirst>
-  MSTPP_DEVICE static void Multiply(HalfPair& d_lo, HalfPair& d_hi, const Rows<HalfPair>& x,
+  MSTPP_DEVICE static void Multiply(int s, HalfPair& d_lo, HalfPair& d_hi, const Rows<HalfPair>& x,
                                     const HalfVec& w) {
-    MSTPP_UNROLL
-    for (int s = 0; s < 2; ++s) {
-      const bool zero = kFirst && s == 0;
-      MmaHalf(d_lo.bits, d_hi.bits, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits,
-              w.pair[2 * s].bits, w.pair[2 * s + 1].bits, zero ? 0u : d_lo.bits,
-              zero ? 0u : d_hi.bits);
-    }
+    MmaHalf(d_lo.bits, d_hi.bits, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits,
+            w.pair[2 * s].bits, w.pair[2 * s + 1].bits, kFirst ? 0u : d_lo.bits,
+            kFirst ? 0u : d_hi.bits);
   }
   template <bool kFirst>
   MSTPP_DEVICE static void MultiplyWide(float (&d)[4], const Rows<HalfPair>& x, const HalfVec& w) {
@@ -176,8 +206,8 @@ struct Fp16 {
               zero ? 0.f : d[3]);
     }
   }
-  // acc += the pixels themselves, as products with the identity: four instructions, where
-  // conversions would take sixteen.
+  // acc += the pixels themselves, both in blocks of eight, as products with the identity: four
+  // instructions, where conversions would take sixteen.
   MSTPP_DEVICE static void AddWide(float (&acc)[4][4], const Rows<HalfPair>& x, int lane) {
     const int g = lane >> 2, t = lane & 3;
     const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
@@ -195,86 +225,6 @@ struct Fp16 {
 // conversion instruction is several on some GPUs.
 constexpr uint32_t kTf32Mask = 0xffffe000u;
 MSTPP_DEVICE uint32_t RoundToTf32(float value) { return AsUint(value) + 0x1000u; }
-
-// FP32 arithmetic, products of TF32: one, or with kTerms = 3 those of the halves of a split of both
-// factors that matter, which is as exact as FP32.
-template <int kTerms>
-struct Tf32 {
-  using Pair = FloatPair;
-  using Stored = FloatVec;
-  static constexpr float kGeluScale = 1.0f;
-
-  MSTPP_DEVICE static const FloatVec& Unpack(const Stored& stored) { return stored; }
-  MSTPP_DEVICE static const FloatVec& PackStored(const FloatVec& value) { return value; }
-
-  template <bool kFirst>
-  MSTPP_DEVICE static void MultiplyWide(float (&d)[4], const Rows<FloatPair>& x,
-                                        const FloatVec& w) {
-    MSTPP_UNROLL
-    for (int s = 0; s < 4; ++s) {
-      const FloatPair lo = x.a[s >> 1][2 * (s & 1)], hi = x.a[s >> 1][2 * (s & 1) + 1];
-      const float a[4] = {lo.x, hi.x, lo.y, hi.y};
-      const float b[2] = {w.pair[s].x, w.pair[s].y};
-      uint32_t a_big[4], b_big[2];
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) a_big[i] = RoundToTf32(a[i]);
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) b_big[i] = RoundToTf32(b[i]);
-      if (kFirst && s == 0) d[0] = d[1] = d[2] = d[3] = 0.f;
-      if constexpr (kTerms == 3) {
-        uint32_t a_small[4], b_small[2];
-        MSTPP_UNROLL
-        for (int i = 0; i < 4; ++i) a_small[i] = AsUint(a[i] - AsFloat(a_big[i] & kTf32Mask));
-        MSTPP_UNROLL
-        for (int i = 0; i < 2; ++i) b_small[i] = AsUint(b[i] - AsFloat(b_big[i] & kTf32Mask));
-        MmaTf32(d, a_small[0], a_small[1], a_small[2], a_small[3], b_big[0], b_big[1], d[0], d[1],
-                d[2], d[3]);
-        MmaTf32(d, a_big[0], a_big[1], a_big[2], a_big[3], b_small[0], b_small[1], d[0], d[1], d[2],
-                d[3]);
-      }
-      MmaTf32(d, a_big[0], a_big[1], a_big[2], a_big[3], b_big[0], b_big[1], d[0], d[1], d[2],
-              d[3]);
-    }
-  }
-  template <bool kFirst>
-  MSTPP_DEVICE static void Multiply(FloatPair& d_lo, FloatPair& d_hi, const Rows<FloatPair>& x,
-                                    const FloatVec& w) {
-    float d[4] = {d_lo.x, d_lo.y, d_hi.x, d_hi.y};
-    MultiplyWide<kFirst>(d, x, w);
-    d_lo = {d[0], d[1]};
-    d_hi = {d[2], d[3]};
-  }
-  MSTPP_DEVICE static void AddWide(float (&acc)[4][4], const Rows<FloatPair>& x, int /*lane*/) {
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const FloatPair lo = x.a[j >> 1][2 * (j & 1)], hi = x.a[j >> 1][2 * (j & 1) + 1];
-      acc[j][0] += lo.x;
-      acc[j][1] += lo.y;
-      acc[j][2] += hi.x;
-      acc[j][3] += hi.y;
-    }
-  }
-};
-
-// BF16 storage; the arithmetic is that of TF32, in which a BF16 number is exact.
-struct Bf16 : Tf32<1> {
-  using Stored = HalfVec;  // of BF16 bits
-  MSTPP_DEVICE static FloatVec Unpack(const Stored& stored) {
-    FloatVec value;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      value.pair[j] = {AsFloat(stored.pair[j].bits << 16),
-                       AsFloat(stored.pair[j].bits & 0xffff0000u)};
-    }
-    return value;
-  }
-  MSTPP_DEVICE static Stored PackStored(const FloatVec& value) {
-    Stored stored;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) stored.pair[j].bits = Bf16Pack(value.pair[j].x, value.pair[j].y);
-    return stored;
-  }
-};
 
 // The result of MultiplyWide for four tiles, as Vecs of the two pixels.
 template <class Pair>
@@ -294,21 +244,22 @@ MSTPP_DEVICE void Narrow(const float (&acc)[4][4], Vec<Pair>& lo, Vec<Pair>& hi)
 //
 // The usual a and b of GELU's tanh form, but fitted to the least largest error: 2.7e-4 before
 // rounding. It keeps that error in FP16, where a polynomial in x^2 loses most of its digits between
-// terms of either sign. Eight channels step by step together, for the latency of one.
-MSTPP_DEVICE void Gelu(HalfVec& z) {
+// terms of either sign. Pairs step by step together, for the latency of one.
+template <int N>
+MSTPP_DEVICE void Gelu(HalfPair (&z)[N]) {
   constexpr uint32_t kLinear = 0x3e673e67u;  // 2 a
   constexpr uint32_t kCubic = 0x34713471u;   // 8 b
-  uint32_t t[4];
+  uint32_t t[N];
   MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) t[j] = HalfMul(z.pair[j].bits, z.pair[j].bits);
+  for (int i = 0; i < N; ++i) t[i] = HalfMul(z[i].bits, z[i].bits);
   MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) t[j] = HalfFma(t[j], kCubic, kLinear);
+  for (int i = 0; i < N; ++i) t[i] = HalfFma(t[i], kCubic, kLinear);
   MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) t[j] = HalfMul(t[j], z.pair[j].bits);
+  for (int i = 0; i < N; ++i) t[i] = HalfMul(t[i], z[i].bits);
   MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) t[j] = HalfTanh(t[j]);
+  for (int i = 0; i < N; ++i) t[i] = HalfTanh(t[i]);
   MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) z.pair[j].bits = HalfFma(z.pair[j].bits, t[j], z.pair[j].bits);
+  for (int i = 0; i < N; ++i) z[i].bits = HalfFma(z[i].bits, t[i], z[i].bits);
 }
 
 // x Phi(x) as max(x, 0) - |x| Phi(-|x|), the last by Abramowitz and Stegun 7.1.26: absolute error
@@ -321,10 +272,6 @@ MSTPP_DEVICE float Gelu(float x) {
   p = fmaf(p, u, 0.127414796f);
   const float tail = p * (u * Exp2(x * (-0.72134752f * x)));
   return fmaf(-fabsf(x), tail, fmaxf(x, 0.0f));
-}
-MSTPP_DEVICE void Gelu(FloatVec& x) {
-  MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) x.pair[j] = {Gelu(x.pair[j].x), Gelu(x.pair[j].y)};
 }
 
 }  // namespace mstpp::cuda

@@ -34,10 +34,7 @@ struct PositionShape {
   static constexpr int kUseful = 8 * P - 4;  // columns of output a strip
   static constexpr int kQueue = 4;           // rows, a power of two
   static constexpr int kRowBytes = kSlices * P * kWarpVecBytes<Stored>;
-  static constexpr int kWeightBytes =
-      kSlices * 2 * Depthwise<typename Policy::Pair, P>::kWeightBytes;
-  static constexpr int kQueues = kWeightBytes + Depthwise<typename Policy::Pair, P>::kZeroBytes;
-  static constexpr int SharedBytes(int warps) { return kQueues + warps * kQueue * kRowBytes; }
+  static constexpr int SharedBytes(int warps) { return warps * kQueue * kRowBytes; }
 };
 
 template <class Policy, int C, int P, int kWarps>
@@ -46,23 +43,10 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   using Pair = typename Policy::Pair;
   using V = typename Shape::V;
   using Stored = typename Shape::Stored;
-  using Dw = Depthwise<Pair, P>;
+  using Dw = Depthwise<P, Sides::kHalf2>;
   constexpr int kSlices = Shape::kSlices;
   constexpr int kElement = sizeof(Stored) / 8;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-
-  unsigned char* shared = SharedMemory();
-  for (int i = threadIdx.x; i < kSlices * Dw::kWeightBytes / 16; i += kWarps * 32) {
-    const auto* dw1 = static_cast<const uint4*>(p.depthwise1);
-    const auto* dw2 = static_cast<const uint4*>(p.depthwise2);
-    reinterpret_cast<uint4*>(shared)[i] = dw1[i];
-    reinterpret_cast<uint4*>(shared + kSlices * Dw::kWeightBytes)[i] = dw2[i];
-  }
-  const unsigned char* zeros = shared + Shape::kWeightBytes;
-  for (int i = threadIdx.x; i < Dw::kZeroBytes / 16; i += kWarps * 32) {
-    reinterpret_cast<uint4*>(shared + Shape::kWeightBytes)[i] = make_uint4(0, 0, 0, 0);
-  }
-  __syncthreads();
 
   const int item = blockIdx.x * kWarps + warp;
   const int slice = item % kSlices;
@@ -70,9 +54,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   const int segment = item / kSlices / p.strips % p.segments;
   const int image = item / kSlices / p.strips / p.segments;
   if (image >= p.images) return;
-  const unsigned char* weights1 = shared + slice * Dw::kWeightBytes;
-  const unsigned char* weights2 = weights1 + kSlices * Dw::kWeightBytes;
-  unsigned char* queue = shared + Shape::kQueues + warp * Shape::kQueue * Shape::kRowBytes;
+  unsigned char* queue = SharedMemory() + warp * Shape::kQueue * Shape::kRowBytes;
 
   const int row_begin = segment * p.rows;
   const int row_end = min(row_begin + p.rows, p.height);
@@ -80,24 +62,26 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   const size_t image_offset = static_cast<size_t>(image) * p.height * p.width * C;
   const char* x = static_cast<const char*>(p.x) + image_offset * kElement;
 
+  // Rows are fetched in order, from row_begin - 2 on.
+  const int piece = PieceOffset(lane);
+  bool in_columns[P];
+  MSTPP_UNROLL
+  for (int i = 0; i < P; ++i) in_columns[i] = column + i < p.width;
+  const char* source =
+      x + ((static_cast<ptrdiff_t>(row_begin - 2) * p.width + column) * C + 8 * t) * kElement;
+  const ptrdiff_t pitch = static_cast<ptrdiff_t>(p.width) * C * kElement;
   const auto fetch = [&](int y) {
-    unsigned char* row = queue + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
+    unsigned char* row = queue + (y & (Shape::kQueue - 1)) * Shape::kRowBytes + piece;
+    const bool in_rows = static_cast<unsigned>(y) < static_cast<unsigned>(p.height);
     MSTPP_UNROLL
     for (int k = 0; k < kSlices; ++k) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) {
-        const int cx = column + i;
-        const bool inside =
-            static_cast<unsigned>(y) < static_cast<unsigned>(p.height) && cx < p.width;
-        const size_t offset =
-            inside ? (static_cast<size_t>(y) * p.width + cx) * C + 32 * k + 8 * t : 0;
-        MSTPP_UNROLL
-        for (int w = 0; w < kWords<Stored>; ++w) {
-          CopyAsync(row + (k * P + i) * kWarpVecBytes<Stored> + w * 512 + lane * 16,
-                    x + offset * kElement + w * 16, inside);
-        }
+        CopyAsync(row + (k * P + i) * kWarpVecBytes<Stored>, source + (i * C + 32 * k) * kElement,
+                  in_rows && in_columns[i]);
       }
     }
+    source += pitch;
     CopyCommit();
   };
 
@@ -111,63 +95,66 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     }
   }
 
+  const RowsLoader loader(lane, kPixelStep<P> * kWarpVecBytes<Stored>);
   Dw first, second;
-  MSTPP_UNROLL
-  for (int i = 0; i < P; ++i) {
-    first.middle[i] = first.below[i] = second.middle[i] = second.below[i] = Zero<Pair>();
-  }
+  first.Load(p.depthwise1, slice, lane);
+  second.Load(p.depthwise2, slice, lane);
   fetch(row_begin - 2);
   fetch(row_begin - 1);
   fetch(row_begin);
   // dw1's rows outside the image are sums of inside pixels, but dw2 must see zeros there.
   const StripEnds ends = {strip == 0, strip == p.strips - 1};
-  const bool passes_edge = ends.last && column + P > p.width;
 
   MSTPP_NO_UNROLL
   for (int y = row_begin - 2; y < row_end + 2; ++y) {
     fetch(y + 3);
     CopyWait<3>();
     const unsigned char* row = queue + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
-    V value[P];
+    Pair value[4][P];
     MSTPP_UNROLL
-    for (int i = 0; i < kPixelStep<P>; ++i) {
-      const int partner = i + kPixelStep<P>;
+    for (int k = 0; k < kSlices; ++k) {
+      Rows<Pair> in[kPixelStep<P>];
       MSTPP_UNROLL
-      for (int k = 0; k < kSlices; ++k) {
-        const Rows<Pair> in =
-            MakeRows<Pair>(Policy::Unpack(LoadWarpVec<Stored>(row, k * P + i, lane)),
-                           Policy::Unpack(LoadWarpVec<Stored>(row, k * P + partner, lane)));
+      for (int i = 0; i < kPixelStep<P>; ++i) {
+        in[i] = loader.Load(row + (k * P + i) * kWarpVecBytes<Stored>);
+      }
+      MSTPP_UNROLL
+      for (int s = 0; s < 2; ++s) {
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
-          if (k == 0) {
-            Policy::template Multiply<true>(value[i].pair[j], value[partner].pair[j], in,
-                                            weight[k][j]);
-          } else {
-            Policy::template Multiply<false>(value[i].pair[j], value[partner].pair[j], in,
-                                             weight[k][j]);
+          MSTPP_UNROLL
+          for (int i = 0; i < kPixelStep<P>; ++i) {
+            Pair &lo = value[j][i], &hi = value[j][i + kPixelStep<P>];
+            if (k == 0 && s == 0) {
+              Policy::template Multiply<true>(s, lo, hi, in[i], weight[k][j]);
+            } else {
+              Policy::template Multiply<false>(s, lo, hi, in[i], weight[k][j]);
+            }
           }
         }
       }
     }
-    V hidden[P];
-    first.Add(value, weights1, zeros, lane, ends, hidden);  // row y - 1
-    if (static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height)) {
-      MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) Gelu(hidden[i]);
-      if (passes_edge) {
+    const bool in_rows = static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height);
+    V result[P];
+    Pair hidden[4][P];
+    // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
+    MSTPP_UNROLL
+    for (int j = 0; j < 6; ++j) {
+      if (j < 4) first.Add(j, value[j], lane, ends, hidden[j]);  // row y - 1
+      if (j >= 1 && j < 5) {
+        Gelu(hidden[j - 1]);
         MSTPP_UNROLL
         for (int i = 0; i < P; ++i) {
-          if (column + i >= p.width) {
-            hidden[i] = Zero<Pair>();
-          }
+          if (!in_rows || !in_columns[i]) hidden[j - 1][i].bits = 0u;
         }
       }
-    } else {
-      MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) hidden[i] = Zero<Pair>();
+      if (j >= 2) {
+        Pair above[P];
+        second.Add(j - 2, hidden[j - 2], lane, ends, above);  // row y - 2
+        MSTPP_UNROLL
+        for (int i = 0; i < P; ++i) result[i].pair[j - 2] = above[i];
+      }
     }
-    V result[P];
-    second.Add(hidden, weights2, zeros, lane, ends, result);  // row y - 2
     if (y - 2 < row_begin) continue;
     char* out =
         static_cast<char*>(p.d) +
@@ -177,7 +164,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     for (int i = 0; i < P; ++i) {
       const int local = P * g + i;
       if ((local >= 2 || ends.first) && (local < 8 * P - 2 || ends.last) && column + i < p.width) {
-        StoreVec(out + static_cast<ptrdiff_t>(i) * C * kElement, Policy::PackStored(result[i]));
+        StoreVec(out + static_cast<ptrdiff_t>(i) * C * kElement, result[i]);
       }
     }
   }

@@ -67,6 +67,13 @@ MSTPP_DEVICE void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, 
       : "=r"(d0), "=r"(d1)
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "r"(c0), "r"(c1));
 }
+// The same for 16 x 8 by 8 x 8.
+MSTPP_DEVICE void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32_t b0,
+                          uint32_t c0, uint32_t c1) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3},{%4},{%5,%6};"
+               : "=r"(d0), "=r"(d1)
+               : "r"(a0), "r"(a1), "r"(b0), "r"(c0), "r"(c1));
+}
 MSTPP_DEVICE void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                           uint32_t b0, uint32_t b1, float c0, float c1, float c2, float c3) {
   asm volatile(
@@ -98,6 +105,29 @@ MSTPP_DEVICE uint32_t TransposeHalf(uint32_t a) {
   return result;
 }
 
+// Four 8 x 8 matrices of halves from shared memory; lane i has the address of row i % 8 of matrix
+// i / 8, 16 bytes. Of each matrix the lane gets, or gives, two neighbours: row lane/4, columns
+// 2 (lane % 4) and the next.
+MSTPP_DEVICE void LoadMatrices(uint32_t (&m)[4], const void* row) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(address)
+               : "memory");
+}
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kStoresMatrices = false;
+MSTPP_DEVICE void StoreMatrices(void*, const uint32_t (&)[4]) {}
+#else
+constexpr bool kStoresMatrices = true;
+MSTPP_DEVICE void StoreMatrices(void* row, const uint32_t (&m)[4]) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+               "r"(m[0]), "r"(m[1]), "r"(m[2]), "r"(m[3])
+               : "memory");
+}
+#endif
+
 MSTPP_DEVICE uint32_t Shuffle(uint32_t value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
@@ -111,6 +141,21 @@ template <int kThreads>
 MSTPP_DEVICE void BlockBarrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
+
+// True in the last of `blocks` blocks to get here, for all of its threads; it sees what the others
+// wrote before, if it reads it by LoadFresh. `count` is 0 at first, `flag` in shared memory. Ends
+// with a barrier and begins with one.
+MSTPP_DEVICE bool IsLastBlock(int* count, int blocks, int* flag) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) *flag = atomicAdd(count, 1) == blocks - 1;
+  __syncthreads();
+  const bool is_last = *flag != 0;
+  __threadfence();
+  __syncthreads();
+  return is_last;
+}
+MSTPP_DEVICE float LoadFresh(const float* address) { return __ldcg(address); }
 
 // The pointer, which was read from memory, as one to global memory.
 template <class T>
