@@ -52,49 +52,30 @@ class Generator {
   std::normal_distribution<double> normal_;
 };
 
-// How a policy's numbers are kept in memory.
-template <class Policy>
+// Feature maps of halves.
 struct Memory {
-  static constexpr bool kHalfWeights = sizeof(typename Policy::Pair) == 4;
-  static constexpr int kStoredBytes = sizeof(typename Policy::Stored) / 8;
-  static constexpr bool kIsBf16 = kStoredBytes == 2 && !kHalfWeights;
-
   static void Put(unsigned char* to, double value) {
-    const auto f = static_cast<float>(value);
-    if constexpr (kStoredBytes == 4) {
-      std::memcpy(to, &f, 4);
-    } else {
-      const uint32_t bits = kIsBf16 ? Bf16Pack(f, 0.f) : HalfPack(f, 0.f);
-      std::memcpy(to, &bits, 2);
-    }
+    const uint32_t bits = HalfPack(static_cast<float>(value), 0.f);
+    std::memcpy(to, &bits, 2);
   }
   static double Get(const unsigned char* from) {
-    if constexpr (kStoredBytes == 4) {
-      float f;
-      std::memcpy(&f, from, 4);
-      return f;
-    } else {
-      uint16_t bits;
-      std::memcpy(&bits, from, 2);
-      return kIsBf16 ? AsFloat(static_cast<uint32_t>(bits) << 16) : HalfLow(bits);
-    }
+    uint16_t bits;
+    std::memcpy(&bits, from, 2);
+    return HalfLow(bits);
   }
   static std::vector<unsigned char> Store(const Image& image) {
-    std::vector<unsigned char> bytes(image.data.size() * kStoredBytes);
-    for (size_t i = 0; i < image.data.size(); ++i) Put(&bytes[i * kStoredBytes], image.data[i]);
+    std::vector<unsigned char> bytes(image.data.size() * 2);
+    for (size_t i = 0; i < image.data.size(); ++i) Put(&bytes[i * 2], image.data[i]);
     return bytes;
   }
   static void Load(const std::vector<unsigned char>& bytes, Image& image) {
-    for (size_t i = 0; i < image.data.size(); ++i) image.data[i] = Get(&bytes[i * kStoredBytes]);
-  }
-  static Packer NewPacker() {
-    return Packer(kHalfWeights ? WeightType::kHalf : WeightType::kFloat);
+    for (size_t i = 0; i < image.data.size(); ++i) image.data[i] = Get(&bytes[i * 2]);
   }
 
   // Random, already rounded as stored.
   static Image Draw(Generator& generator, int h, int w, int C, int channels) {
     Image image(h, w, C, channels);
-    unsigned char bytes[4];
+    unsigned char bytes[2];
     for (int y = 0; y < h; ++y) {
       for (int x = 0; x < w; ++x) {
         for (int c = 0; c < channels; ++c) {
@@ -106,16 +87,9 @@ struct Memory {
     }
     return image;
   }
-  static constexpr double kTolerance = kHalfWeights ? 4e-3 : kIsBf16 ? 1.2e-2 : 2e-3;
 };
 
-template <class Policy>
-double Tolerance() {
-  return Memory<Policy>::kTolerance;
-}
-
 // || a - b || / || b || over the network's channels, and that the last channel is 1.
-template <class Policy>
 void ExpectNear(const Image& got, const Image& expected, bool has_one = true) {
   double error = 0, norm = 0;
   for (int y = 0; y < got.height; ++y) {
@@ -132,7 +106,7 @@ void ExpectNear(const Image& got, const Image& expected, bool has_one = true) {
       }
     }
   }
-  EXPECT_LT(std::sqrt(error / norm), Tolerance<Policy>());
+  EXPECT_LT(std::sqrt(error / norm), 4e-3);
 }
 
 constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
@@ -168,14 +142,9 @@ Image Product(const Image& x, const Doubles& w, int C, int outputs) {
   return y;
 }
 
-template <class Policy>
-class KernelsTest : public ::testing::Test {};
-using Policies = ::testing::Types<Fp16>;
-TYPED_TEST_SUITE(KernelsTest, Policies);
-
-template <class Policy, int C, int P>
+template <int C, int P>
 void TestPosition(int height, int width, int rows, int channels) {
-  using M = Memory<Policy>;
+  using M = Memory;
   Generator generator(1);
   const Image x = M::Draw(generator, height, width, C, channels);
   const Doubles wv = generator.Draw(channels * channels, 1.0 / std::sqrt(channels));
@@ -185,8 +154,8 @@ void TestPosition(int height, int width, int rows, int channels) {
   for (double& e : g.data) e = GeluExact(e);
   const Image expected = DepthwiseReference(g, w2);
 
-  const float scale = Policy::kGeluScale;
-  Packer tiles = M::NewPacker(), first = M::NewPacker(), second = M::NewPacker();
+  const float scale = kGeluScale;
+  Packer tiles = Packer(), first = Packer(), second = Packer();
   tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) {
     return o < channels && i < channels ? scale * static_cast<float>(wv[o * channels + i]) : 0.f;
   });
@@ -200,7 +169,7 @@ void TestPosition(int height, int width, int rows, int channels) {
   const auto x_bytes = M::Store(x);
   std::vector<unsigned char> d(x_bytes.size(), 0x7f);
 
-  using Shape = PositionShape<Policy, C, P>;
+  using Shape = PositionShape<C, P>;
   PositionParams p{x_bytes.data(),
                    d.data(),
                    wv_bytes.data(),
@@ -216,15 +185,15 @@ void TestPosition(int height, int width, int rows, int channels) {
   p.segments = (height + rows - 1) / rows;
   const int items = p.strips * Shape::kSlices * p.segments;
   Emulator::Instance().Launch((items + 1) / 2, 64, Shape::SharedBytes(2),
-                              [&] { PositionBody<Policy, C, P, 2>(p); });
+                              [&] { PositionBody<C, P, 2>(p); });
   Image got(height, width, C, channels);
   M::Load(d, got);
-  ExpectNear<Policy>(got, expected, /*has_one=*/false);
+  ExpectNear(got, expected, /*has_one=*/false);
 }
 
-template <class Policy, int C, int P>
+template <int C, int P>
 void TestFeedForward(int height, int width, int rows, int channels) {
-  using M = Memory<Policy>;
+  using M = Memory;
   Generator generator(2);
   const int hidden = 4 * channels;
   const Image x = M::Draw(generator, height, width, C, channels);
@@ -265,9 +234,8 @@ void TestFeedForward(int height, int width, int rows, int channels) {
   Image expected = Product(h, w2, C, channels);
   for (size_t i = 0; i < expected.data.size(); ++i) expected.data[i] += x1.data[i];
 
-  const float scale = Policy::kGeluScale;
-  Packer matrix = M::NewPacker(), first = M::NewPacker(), depthwise = M::NewPacker(),
-         second = M::NewPacker();
+  const float scale = kGeluScale;
+  Packer matrix = Packer(), first = Packer(), depthwise = Packer(), second = Packer();
   matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) {
     if (o >= channels) return 0.f;
     return static_cast<float>(i == C - 1 ? bias[o] : i < channels ? m[o * channels + i] : 0.0);
@@ -291,7 +259,7 @@ void TestFeedForward(int height, int width, int rows, int channels) {
   const auto x_bytes = M::Store(x), d_bytes = M::Store(d);
   std::vector<unsigned char> out(x_bytes.size(), 0x7f);
 
-  using Shape = FeedForwardShape<Policy, C, P>;
+  using Shape = FeedForwardShape<C, P>;
   FeedForwardParams p{.x = x_bytes.data(),
                       .d = d_bytes.data(),
                       .out = out.data(),
@@ -308,30 +276,27 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                       .segments = (height + rows - 1) / rows,
                       .images = 1};
   Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
-                              [&] { FeedForward<Policy, C, P>(p).Run(); });
+                              [&] { FeedForward<C, P>(p).Run(); });
   Image got(height, width, C, channels);
   M::Load(out, got);
-  ExpectNear<Policy>(got, expected);
+  ExpectNear(got, expected);
 }
 
-template <class Policy>
-constexpr bool kIsHalf = std::is_same_v<Policy, Fp16>;
-
-TYPED_TEST(KernelsTest, Position) {
-  TestPosition<TypeParam, 32, kIsHalf<TypeParam> ? 4 : 2>(8, 40, 6, 31);
-  TestPosition<TypeParam, 64, kIsHalf<TypeParam> ? 4 : 2>(4, 16, 4, 62);
-  TestPosition<TypeParam, 128, 2>(4, 8, 2, 124);
+TEST(KernelsTest, Position) {
+  TestPosition<32, 4>(8, 40, 6, 31);
+  TestPosition<64, 4>(4, 16, 4, 62);
+  TestPosition<128, 2>(4, 8, 2, 124);
 }
 
-TYPED_TEST(KernelsTest, FeedForward) {
-  TestFeedForward<TypeParam, 32, 4>(8, 40, 4, 31);
-  TestFeedForward<TypeParam, 64, 4>(4, 16, 2, 62);
-  TestFeedForward<TypeParam, 128, 2>(4, 16, 4, 124);
+TEST(KernelsTest, FeedForward) {
+  TestFeedForward<32, 4>(8, 40, 4, 31);
+  TestFeedForward<64, 4>(4, 16, 2, 62);
+  TestFeedForward<128, 2>(4, 16, 4, 124);
 }
 
 // Dense convolutions, weights [output][input][tap].
 void TestConv3x3(int height, int width, int rows, bool with_residual) {
-  using M = Memory<Fp16>;
+  using M = Memory;
   const int n = 31;
   Generator generator(3);
   const Image x = M::Draw(generator, height, width, 32, n);
@@ -351,7 +316,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
       }
     }
   }
-  Packer packer = M::NewPacker();
+  Packer packer;
   for (int first = 0; first < 32; first += 16) {
     for (int tap = 0; tap < 9; ++tap) {
       packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
@@ -381,7 +346,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
                               [&] { Conv3x3<false>(p).Run(); });
   Image got(height, width, 32, n);
   M::Load(y, got);
-  ExpectNear<Fp16>(got, expected);
+  ExpectNear(got, expected);
 
   // The same into a cube, cropped: channels first, with rows of odd and of even length, and last.
   const int h = height - 1;
@@ -420,7 +385,7 @@ TEST(KernelsTest, Conv3x3) {
 }
 
 void TestImageConv(bool reflect, bool channels_last) {
-  using M = Memory<Fp16>;
+  using M = Memory;
   const int h = 13, w = 69, height = 16, width = 72, n = 31;
   Generator generator(4);
   std::vector<float> picture(3 * h * w);
@@ -455,7 +420,7 @@ void TestImageConv(bool reflect, bool channels_last) {
       }
     }
   }
-  Packer packer = M::NewPacker();
+  Packer packer;
   packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
     const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
     if (channel == 3) return o == 31 && dy == 1 && dx == 1 ? 1.f : 0.f;
@@ -463,7 +428,7 @@ void TestImageConv(bool reflect, bool channels_last) {
                            : 0.f;
   });
   const auto weight = packer.Take();
-  std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
+  std::vector<unsigned char> y(expected.data.size() * 2, 0x7f);
   using Shape = ImageConvShape;
   ImageConvParams p{.io = &io,
                     .y = y.data(),
@@ -478,7 +443,7 @@ void TestImageConv(bool reflect, bool channels_last) {
                               [&] { ImageConvBody(p); });
   Image got(height, width, 32, n);
   M::Load(y, got);
-  ExpectNear<Fp16>(got, expected);
+  ExpectNear(got, expected);
 }
 
 TEST(KernelsTest, ImageConv) {
@@ -489,7 +454,7 @@ TEST(KernelsTest, ImageConv) {
 
 template <int C>
 void TestDownsample(int height, int width, int rows, int channels) {
-  using M = Memory<Fp16>;
+  using M = Memory;
   Generator generator(5);
   const int n = 2 * channels;
   const Image x = M::Draw(generator, height, width, C, channels);
@@ -507,7 +472,7 @@ void TestDownsample(int height, int width, int rows, int channels) {
       }
     }
   }
-  Packer packer = M::NewPacker();
+  Packer packer;
   for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
       packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
@@ -518,7 +483,7 @@ void TestDownsample(int height, int width, int rows, int channels) {
     }
   }
   const auto weight = packer.Take(), x_bytes = M::Store(x);
-  std::vector<unsigned char> y(expected.data.size() * M::kStoredBytes, 0x7f);
+  std::vector<unsigned char> y(expected.data.size() * 2, 0x7f);
   using Shape = DownsampleShape<C>;
   DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0, 1};
   p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
@@ -527,7 +492,7 @@ void TestDownsample(int height, int width, int rows, int channels) {
                               Shape::kSharedBytes, [&] { Downsample<C>(p).Run(); });
   Image got(height / 2, width / 2, 2 * C, n);
   M::Load(y, got);
-  ExpectNear<Fp16>(got, expected);
+  ExpectNear(got, expected);
 }
 
 TEST(KernelsTest, Downsample) {
@@ -539,7 +504,7 @@ TEST(KernelsTest, Downsample) {
 
 template <int C>
 void TestUpsampleFuse(int height, int width, int rows, int channels) {
-  using M = Memory<Fp16>;
+  using M = Memory;
   Generator generator(6);
   const Image x = M::Draw(generator, height, width, 2 * C, 2 * channels);
   const Image skip = M::Draw(generator, 2 * height, 2 * width, C, channels);
@@ -560,7 +525,7 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
       }
     }
   }
-  Packer weight = M::NewPacker(), skip_weight = M::NewPacker();
+  Packer weight = Packer(), skip_weight = Packer();
   constexpr auto kVecs = Packer::Order::kVecs;
   for (int phase = 0; phase < 4; ++phase) {
     weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) {
@@ -594,7 +559,7 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
                               [&] { UpsampleFuse<C>(p).Run(); });
   Image got(2 * height, 2 * width, C, channels);
   M::Load(y, got);
-  ExpectNear<Fp16>(got, expected);
+  ExpectNear(got, expected);
 }
 
 TEST(KernelsTest, UpsampleFuse) {
@@ -606,8 +571,8 @@ TEST(KernelsTest, UpsampleFuse) {
 template <int C>
 void TestGram(int pixels, int blocks) {
   Generator generator(7);
-  const Image x = Memory<Fp16>::Draw(generator, 1, pixels, C, C - C / 32);
-  const auto bytes = Memory<Fp16>::Store(x);
+  const Image x = Memory::Draw(generator, 1, pixels, C, C - C / 32);
+  const auto bytes = Memory::Store(x);
   std::vector<float> partials(static_cast<size_t>(blocks) * C * C, NAN), s(C * C, NAN);
   const GramParams p{bytes.data(), partials.data(), pixels, blocks, 1};
   using Shape = Gram16Shape<C>;

@@ -85,7 +85,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
     if (kKind == kGelu || kKind == kGeluAndMma) {
       MSTPP_UNROLL
       for (int u = 0; u < 4; ++u) {
-        Gelu(v[u]);
+        Gelu(v[u].pair);
         if (kKind == kGeluAndMma) {
           MSTPP_UNROLL
           for (int m = 0; m < 2; ++m) {
@@ -124,7 +124,8 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       if (kKind == kShuffle) x = Shuffle(x, (lane + 4) & 31);
       if (kKind == kLoad || kKind == kBroadcast) {
         const int at = kKind == kLoad ? lane : lane & 3;
-        const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared + u * 32 + at));
+        const auto address =
+            static_cast<uint32_t>(__cvta_generic_to_shared(shared + u * 32 + (at ^ (r & 1))));
         uint4 got;
         asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];"
                      : "=r"(got.x), "=r"(got.y), "=r"(got.z), "=r"(got.w)
@@ -147,7 +148,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       if (kKind == kTanhFloat) asm("tanh.approx.f32 %0, %0;" : "+f"(f[u][0]));
       if (kKind == kExp2) f[u][0] = Exp2(f[u][0]);
       if (kKind == kPermute) x = __byte_perm(x, w, c);
-      if (kKind == kStore) shared[u * 32 + lane] = make_uint4(x, w, c, x);
+      if (kKind == kStore) shared[u * 32 + lane] = make_uint4(x, w, c, r);
     }
   }
   const long long end = clock64();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/kernels.cuh"
-#include "mstpp/error.h"
 
 namespace mstpp::cuda {
 namespace {
@@ -16,15 +15,9 @@ __global__ void __launch_bounds__(ImageConvShape::kWarps * 32, 6)
   ImageConvBody(params);
 }
 
-void CheckArithmetic(Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::kFp16) return;
-  throw Error(ErrorCode::kInternal, "cuda", "no convolution kernel for this precision");
-}
-
 }  // namespace
 
-Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const DeviceInfo& gpu) {
-  CheckArithmetic(arithmetic);
+Launch ConvLaunch(bool to_cube, ConvParams params, const DeviceInfo& gpu) {
   const Kernel<ConvParams> kernel{to_cube ? ConvKernel<true> : ConvKernel<false>,
                                   ConvShape::kThreads, ConvShape::kSharedBytes};
   kernel.Prepare();
@@ -37,8 +30,7 @@ Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const 
   return kernel.Bind(items * segments.count, params);
 }
 
-Launch ImageConvLaunch(Arithmetic arithmetic, ImageConvParams params, const DeviceInfo& /*gpu*/) {
-  CheckArithmetic(arithmetic);
+Launch ImageConvLaunch(ImageConvParams params, const DeviceInfo& /*gpu*/) {
   using Shape = ImageConvShape;
   params.strips = CeilDivide(params.width, Shape::kColumns);
   params.segments = CeilDivide(params.height, Shape::kRows);

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/kernels.cuh"
-#include "mstpp/error.h"
 
 namespace mstpp::cuda {
 namespace {
 
-template <class Policy, int C, int P, int kBlocks>
-__global__ void __launch_bounds__(FeedForwardShape<Policy, C, P>::kWarps * 32, kBlocks)
+template <int C, int P, int kBlocks>
+__global__ void __launch_bounds__(FeedForwardShape<C, P>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
-  FeedForward<Policy, C, P>(params).Run();
+  FeedForward<C, P>(params).Run();
 }
 
-template <class Policy, int C, int P, int kBlocks>
+template <int C, int P, int kBlocks>
 Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
-  using Shape = FeedForwardShape<Policy, C, P>;
-  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<Policy, C, P, kBlocks>,
-                                         Shape::kWarps * 32, Shape::kSharedBytes};
+  using Shape = FeedForwardShape<C, P>;
+  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<C, P, kBlocks>, Shape::kWarps * 32,
+                                         Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 1);
   const int items = params.strips * params.images;
@@ -28,15 +27,11 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
 
 }  // namespace
 
-Launch FeedForwardLaunch(Arithmetic arithmetic, int C, FeedForwardParams params,
-                         const DeviceInfo& gpu) {
+Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu) {
   params.reciprocal_channels = 1.0f / static_cast<float>(params.channels);
-  if (arithmetic == Arithmetic::kFp16) {
-    if (C == 32) return LaunchFeedForward<Fp16, 32, 4, 3>(params, gpu);
-    if (C == 64) return LaunchFeedForward<Fp16, 64, 4, 1>(params, gpu);
-    return LaunchFeedForward<Fp16, 128, 2, 1>(params, gpu);
-  }
-  throw Error(ErrorCode::kInternal, "cuda", "no feed-forward kernel for this precision");
+  if (C == 32) return LaunchFeedForward<32, 4, 3>(params, gpu);
+  if (C == 64) return LaunchFeedForward<64, 4, 1>(params, gpu);
+  return LaunchFeedForward<128, 2, 1>(params, gpu);
 }
 
 }  // namespace mstpp::cuda

@@ -27,8 +27,8 @@ DeviceBuffer Upload(std::vector<unsigned char> bytes) {
 
 class FusedNetwork final : public DeviceNetwork {
  public:
-  FusedNetwork(const Network& network, Arithmetic arithmetic, const DeviceInfo& gpu)
-      : config_(network.config), graph_(network.graph), arithmetic_(arithmetic), gpu_(gpu) {
+  FusedNetwork(const Network& network, const DeviceInfo& gpu)
+      : config_(network.config), graph_(network.graph), gpu_(gpu) {
     for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
   }
 
@@ -36,11 +36,7 @@ class FusedNetwork final : public DeviceNetwork {
     return Plan(shape, taps).memory.bytes;
   }
 
-  Precision storage() const override {
-    return arithmetic_ == Arithmetic::kFp16   ? Precision::kFP16
-           : arithmetic_ == Arithmetic::kBf16 ? Precision::kBF16
-                                              : Precision::kFP32;
-  }
+  Precision storage() const override { return Precision::kFP16; }
 
   Program Compile(const Shape& shape, bool taps, unsigned char* arena,
                   const NetworkIo* io) const override;
@@ -54,15 +50,6 @@ class FusedNetwork final : public DeviceNetwork {
   enum Temporary { kD, kPartials, kGram, kSoftmax, kMatrix, kTemporaries };
 
   int PaddedChannels(int level) const { return 32 << level; }
-  int stored_bytes() const {
-    return arithmetic_ == Arithmetic::kFp16 || arithmetic_ == Arithmetic::kBf16 ? 2 : 4;
-  }
-  int weight_bytes() const { return arithmetic_ == Arithmetic::kFp16 ? 2 : 4; }
-  float gelu_scale() const { return arithmetic_ == Arithmetic::kFp16 ? 0.5f : 1.0f; }
-  Packer NewPacker() const {
-    return Packer(arithmetic_ == Arithmetic::kFp16 ? WeightType::kHalf : WeightType::kFloat);
-  }
-
   Buffers Pack(const Node& node, const StateDict& tensors) const;
   static constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
   Buffers PackConv(const Node& node, const StateDict& tensors) const;
@@ -76,7 +63,6 @@ class FusedNetwork final : public DeviceNetwork {
 
   Config config_;
   Graph graph_;
-  Arithmetic arithmetic_;
   DeviceInfo gpu_;
   std::vector<Buffers> weights_;  // one a node
 };
@@ -99,7 +85,7 @@ Buffers FusedNetwork::Pack(const Node& node, const StateDict& tensors) const {
 
 Buffers FusedNetwork::PackConv(const Node& node, const StateDict& tensors) const {
   const WeightView w(tensors.at(node.name + ".weight"));
-  Packer packer = NewPacker();
+  Packer packer;
   if (node.input == graph_.input) {
     packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
       const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
@@ -130,8 +116,8 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
   const int C = PaddedChannels(graph_.values[node.input].level);
   const WeightView value(tensor(".to_v.weight"));
   const WeightView first(tensor(".pos_emb.0.weight")), second(tensor(".pos_emb.2.weight"));
-  Packer tiles = NewPacker(), depthwise1 = NewPacker(), depthwise2 = NewPacker();
-  tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) { return gelu_scale() * value.at(o, i); });
+  Packer tiles, depthwise1, depthwise2;
+  tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) { return kGeluScale * value.at(o, i); });
   depthwise1.Depthwise(C, false, [&](int c, int tap) { return first.at(c, 0, tap); });
   depthwise2.Depthwise(C, false, [&](int c, int tap) { return second.at(c, 0, tap); });
   Buffers buffers;
@@ -153,14 +139,13 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
   const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
   const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
-  Packer weight1 = NewPacker(), taps = NewPacker(), weight2 = NewPacker();
+  Packer weight1, taps, weight2;
   weight1.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) {
-    if (i == C - 1) return o < 4 * c ? gelu_scale() * folded.bias[o] : 0.0f;
-    return gelu_scale() * folded.at(o, i);
+    if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
+    return kGeluScale * folded.at(o, i);
   });
-  taps.Depthwise(4 * C, true, [&](int channel, int tap) {
-    return gelu_scale() * depthwise.at(channel, 0, tap);
-  });
+  taps.Depthwise(4 * C, true,
+                 [&](int channel, int tap) { return kGeluScale * depthwise.at(channel, 0, tap); });
   weight2.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;
   buffers["weight1"] = Upload(weight1.Take());
@@ -172,7 +157,7 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
 Buffers FusedNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const WeightView w(tensors.at(node.name + ".weight"));
-  Packer packer = NewPacker();
+  Packer packer;
   for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
       packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
@@ -194,7 +179,7 @@ Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensor
   const FoldedUpsample folded = FoldUpsample(tensors, node);
   const WeightView fusion(tensors.at(node.name2 + ".weight"));
   constexpr auto kOrder = Packer::Order::kVecs;
-  Packer weight = NewPacker(), skip = NewPacker();
+  Packer weight, skip;
   for (int phase = 0; phase < 4; ++phase) {
     weight.Rows(C, kOrder, 2 * C, kOrder, [&](int o, int i) { return folded.at(phase, o, i); });
   }
@@ -214,11 +199,11 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& 
   const size_t C = PaddedChannels(level), n = shape.images;
   const int pixels = (shape.height >> level) * (shape.width >> level);
   std::vector<size_t> bytes(kTemporaries);
-  bytes[kD] = n * pixels * C * stored_bytes();
+  bytes[kD] = n * pixels * C * sizeof(uint16_t);
   bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
   bytes[kGram] = n * (C * C * sizeof(float) + node.heads * sizeof(int));
   bytes[kSoftmax] = n * AttentionFloats(channels, node.heads) * sizeof(float);
-  bytes[kMatrix] = n * C * C * weight_bytes();
+  bytes[kMatrix] = n * C * C * sizeof(uint16_t);
   return bytes;
 }
 
@@ -227,7 +212,7 @@ FusedNetwork::Layout FusedNetwork::Plan(const Shape& shape, bool taps) const {
   layout.values = graph_.values.size();
   std::vector<Lifetime> lifetimes = ValueLifetimes(graph_, taps, [&](const Value& value) {
     return static_cast<size_t>(shape.images) * (shape.height >> value.level) *
-           (shape.width >> value.level) * PaddedChannels(value.level) * stored_bytes();
+           (shape.width >> value.level) * PaddedChannels(value.level) * sizeof(uint16_t);
   });
   lifetimes.resize(layout.values + graph_.nodes.size() * kTemporaries);
   for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
@@ -276,7 +261,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                             .height = height,
                             .width = width,
                             .images = shape.images};
-          add(node, "conv3x3", ImageConvLaunch(arithmetic_, p, gpu_));
+          add(node, "conv3x3", ImageConvLaunch(p, gpu_));
         } else {
           const bool last = node.output == graph_.output;
           ConvParams p{.x = value(node.input),
@@ -288,7 +273,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                        .height = height,
                        .width = width,
                        .images = shape.images};
-          add(node, "conv3x3", ConvLaunch(arithmetic_, last, p, gpu_));
+          add(node, "conv3x3", ConvLaunch(last, p, gpu_));
         }
         break;
       case Op::kSpectralAttention: {
@@ -334,15 +319,15 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                .height = height,
                                .width = width,
                                .images = shape.images};
-        add(node, "position", PositionLaunch(arithmetic_, C, p, gpu_));
+        add(node, "position", PositionLaunch(C, p, gpu_));
         if (taps) {
           add(node, "tap",
-              AttentionTapLaunch(arithmetic_, {.x = value(node.input),
-                                               .d = temporary(i, kD),
-                                               .matrix = temporary(i, kMatrix),
-                                               .y = value(node.output),
-                                               .C = C,
-                                               .pixels = height * width}),
+              AttentionTapLaunch({.x = value(node.input),
+                                  .d = temporary(i, kD),
+                                  .matrix = temporary(i, kMatrix),
+                                  .y = value(node.output),
+                                  .C = C,
+                                  .pixels = height * width}),
               false, true);
         }
         break;
@@ -359,7 +344,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                   .height = height,
                                   .width = width,
                                   .images = shape.images};
-        add(node, "feed_forward", FeedForwardLaunch(arithmetic_, C, p, gpu_), false, true);
+        add(node, "feed_forward", FeedForwardLaunch(C, p, gpu_), false, true);
         break;
       }
       case Op::kDownsample: {
@@ -369,7 +354,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                  .height = height,
                                  .width = width,
                                  .images = shape.images};
-        add(node, "downsample", DownsampleLaunch(arithmetic_, C, p, gpu_));
+        add(node, "downsample", DownsampleLaunch(C, p, gpu_));
         break;
       }
       case Op::kUpsampleFuse: {
@@ -381,7 +366,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                    .height = height,
                                    .width = width,
                                    .images = shape.images};
-        add(node, "upsample_fuse", UpsampleFuseLaunch(arithmetic_, C / 2, p, gpu_));
+        add(node, "upsample_fuse", UpsampleFuseLaunch(C / 2, p, gpu_));
         break;
       }
     }
@@ -421,10 +406,8 @@ std::unique_ptr<DeviceNetwork> MakeFusedNetwork(const Network& network, Precisio
       config.levels() > 2 || device.major < 8 || !AttentionsAreCompleted(network.graph)) {
     return nullptr;
   }
-  if (precision == Precision::kFP16) {
-    return std::make_unique<FusedNetwork>(network, Arithmetic::kFp16, device);
-  }
-  return nullptr;
+  if (precision != Precision::kFP16) return nullptr;
+  return std::make_unique<FusedNetwork>(network, device);
 }
 
 }  // namespace mstpp::cuda

@@ -14,18 +14,13 @@
 
 namespace mstpp::cuda {
 
-enum class Arithmetic { kFp16, kBf16, kTf32, kTf32x3 };
-
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
-Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const DeviceInfo& gpu);
-Launch FeedForwardLaunch(Arithmetic arithmetic, int C, FeedForwardParams params,
-                         const DeviceInfo& gpu);
-Launch ConvLaunch(Arithmetic arithmetic, bool to_cube, ConvParams params, const DeviceInfo& gpu);
-Launch ImageConvLaunch(Arithmetic arithmetic, ImageConvParams params, const DeviceInfo& gpu);
-Launch DownsampleLaunch(Arithmetic arithmetic, int C, DownsampleParams params,
-                        const DeviceInfo& gpu);
-Launch UpsampleFuseLaunch(Arithmetic arithmetic, int C, UpsampleFuseParams params,
-                          const DeviceInfo& gpu);
+Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
+Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu);
+Launch ConvLaunch(bool to_cube, ConvParams params, const DeviceInfo& gpu);
+Launch ImageConvLaunch(ImageConvParams params, const DeviceInfo& gpu);
+Launch DownsampleLaunch(int C, DownsampleParams params, const DeviceInfo& gpu);
+Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gpu);
 
 // How many partial sums of S an image of so many pixels gives: from its size only.
 int GramBlocks(int C, int pixels);
@@ -41,6 +36,6 @@ struct AttentionTapParams {
   void* y;
   int C, pixels;
 };
-Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& params);
+Launch AttentionTapLaunch(const AttentionTapParams& params);
 
 }  // namespace mstpp::cuda

@@ -8,15 +8,10 @@
 namespace mstpp::cuda {
 
 void Packer::Put(float value) {
+  const __half_raw half = __float2half_rn(value);
   const size_t at = bytes_.size();
-  if (type_ == WeightType::kHalf) {
-    const __half_raw half = __float2half_rn(value);
-    bytes_.resize(at + 2);
-    std::memcpy(bytes_.data() + at, &half.x, 2);
-  } else {
-    bytes_.resize(at + 4);
-    std::memcpy(bytes_.data() + at, &value, 4);
-  }
+  bytes_.resize(at + 2);
+  std::memcpy(bytes_.data() + at, &half.x, 2);
 }
 
 namespace {

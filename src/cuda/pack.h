@@ -8,13 +8,9 @@
 
 namespace mstpp::cuda {
 
-// Weight numbers in memory: FP16, or FP32 for the TF32 products.
-enum class WeightType { kHalf, kFloat };
-
+// Appends halves.
 class Packer {
  public:
-  explicit Packer(WeightType type) : type_(type) {}
-
   // The weight from input i to output o, both padded: 0 where there is none.
   using Matrix = std::function<float(int o, int i)>;
 
@@ -41,10 +37,8 @@ class Packer {
   size_t size() const { return bytes_.size(); }
 
  private:
-  int per_word() const { return type_ == WeightType::kHalf ? 8 : 4; }
   void Put(float value);
 
-  WeightType type_;
   std::vector<unsigned char> bytes_;
 };
 

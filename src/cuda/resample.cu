@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/kernels.cuh"
-#include "mstpp/error.h"
 
 namespace mstpp::cuda {
 namespace {
@@ -46,22 +45,13 @@ Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   return kernel.Bind(items * segments.count, params);
 }
 
-void CheckArithmetic(Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::kFp16) return;
-  throw Error(ErrorCode::kInternal, "cuda", "no resampling kernel for this precision");
-}
-
 }  // namespace
 
-Launch DownsampleLaunch(Arithmetic arithmetic, int C, DownsampleParams params,
-                        const DeviceInfo& gpu) {
-  CheckArithmetic(arithmetic);
+Launch DownsampleLaunch(int C, DownsampleParams params, const DeviceInfo& gpu) {
   return C == 32 ? LaunchDownsample<32>(params, gpu) : LaunchDownsample<64>(params, gpu);
 }
 
-Launch UpsampleFuseLaunch(Arithmetic arithmetic, int C, UpsampleFuseParams params,
-                          const DeviceInfo& gpu) {
-  CheckArithmetic(arithmetic);
+Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gpu) {
   return C == 32 ? LaunchUpsampleFuse<32>(params, gpu) : LaunchUpsampleFuse<64>(params, gpu);
 }
 

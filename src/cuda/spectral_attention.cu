@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/kernels.cuh"
 #include "cuda/kernels/portable.cuh"
-#include "mstpp/error.h"
 
 namespace mstpp::cuda {
 namespace {
 
 constexpr int kPositionWarps = 4;
 
-template <class Policy, int C, int P, int kBlocks>
+template <int C, int P, int kBlocks>
 __global__ void __launch_bounds__(kPositionWarps * 32, kBlocks)
     PositionKernel(const __grid_constant__ PositionParams params) {
-  PositionBody<Policy, C, P, kPositionWarps>(params);
+  PositionBody<C, P, kPositionWarps>(params);
 }
 
-template <class Policy, int C, int P, int kBlocks>
+template <int C, int P, int kBlocks>
 Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
-  using Shape = PositionShape<Policy, C, P>;
-  const Kernel<PositionParams> kernel{PositionKernel<Policy, C, P, kBlocks>, kPositionWarps * 32,
+  using Shape = PositionShape<C, P>;
+  const Kernel<PositionParams> kernel{PositionKernel<C, P, kBlocks>, kPositionWarps * 32,
                                       Shape::SharedBytes(kPositionWarps)};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 2);
@@ -71,40 +70,34 @@ __global__ void __launch_bounds__(kAttentionThreads)
   AttentionMatrixBody<kForm>(params);
 }
 
-// Stored and W: how the maps and the matrix are stored.
-template <class Stored, class W>
 __global__ void __launch_bounds__(128)
     AttentionTapKernel(const __grid_constant__ AttentionTapParams p) {
   const int index = blockIdx.x * 128 + threadIdx.x;
   const int pixel = index / p.C, channel = index % p.C;
   if (pixel >= p.pixels) return;
   const size_t at = static_cast<size_t>(pixel) * p.C;
-  const auto* x = static_cast<const Stored*>(p.x) + at;
+  const auto* x = static_cast<const portable::Half*>(p.x) + at;
   float sum = portable::LoadOne(x + channel) +
-              portable::LoadOne(static_cast<const Stored*>(p.d) + at + channel);
+              portable::LoadOne(static_cast<const portable::Half*>(p.d) + at + channel);
   for (int i = 0; i < p.C; ++i) {
     const int weight = TileWeight(channel, i, p.C / 32);
     sum = fmaf(portable::LoadOne(x + i),
-               portable::LoadOne(static_cast<const W*>(p.matrix) + weight), sum);
+               portable::LoadOne(static_cast<const portable::Half*>(p.matrix) + weight), sum);
   }
-  portable::StoreOne(static_cast<Stored*>(p.y) + at + channel, sum);
+  portable::StoreOne(static_cast<portable::Half*>(p.y) + at + channel, sum);
 }
 
 }  // namespace
 
-Launch AttentionTapLaunch(Arithmetic arithmetic, const AttentionTapParams& params) {
-  using portable::Half;
-  Kernel<AttentionTapParams> kernel{AttentionTapKernel<Half, Half>, 128, 0};
+Launch AttentionTapLaunch(const AttentionTapParams& params) {
+  const Kernel<AttentionTapParams> kernel{AttentionTapKernel, 128, 0};
   return kernel.Bind(CeilDivide(params.pixels * params.C, 128), params);
 }
 
-Launch PositionLaunch(Arithmetic arithmetic, int C, PositionParams params, const DeviceInfo& gpu) {
-  if (arithmetic == Arithmetic::kFp16) {
-    if (C == 32) return LaunchPosition<Fp16, 32, 4, 2>(params, gpu);
-    if (C == 64) return LaunchPosition<Fp16, 64, 4, 2>(params, gpu);
-    return LaunchPosition<Fp16, 128, 2, 2>(params, gpu);
-  }
-  throw Error(ErrorCode::kInternal, "cuda", "no position kernel for this precision");
+Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu) {
+  if (C == 32) return LaunchPosition<32, 4, 2>(params, gpu);
+  if (C == 64) return LaunchPosition<64, 4, 2>(params, gpu);
+  return LaunchPosition<128, 2, 2>(params, gpu);
 }
 
 int GramBlocks(int C, int pixels) {

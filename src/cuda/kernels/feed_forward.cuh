@@ -34,10 +34,8 @@ struct FeedForwardParams {
   int height, width, rows, strips, segments, images;  // rows: even
 };
 
-template <class Policy, int C, int P>
+template <int C, int P>
 struct FeedForwardShape {
-  using V = Vec<typename Policy::Pair>;
-  using Stored = typename Policy::Stored;
   static constexpr int kGroups = C / 32;      // of 32 channels
   static constexpr int kWarps = kGroups * P;  // also the number of slices
   static constexpr int kHidden = 32 * kWarps;
@@ -45,34 +43,31 @@ struct FeedForwardShape {
   static constexpr int kUseful = 8 * P - 2;
   static_assert(4 * C % kHidden == 0, "the hidden channels must divide among the warps");
   // Shared memory.
-  static constexpr int kStored = kWarps * kWarpVecBytes<Stored>;  // a row of x or d
-  static constexpr int kRow = kWarps * kWarpVecBytes<V>;          // a row of LN(x1)
-  static constexpr int kX = 0;                                    // two rows
-  static constexpr int kD = kX + 2 * kStored;                     // two rows
-  static constexpr int kNormed = kD + 2 * kStored;                // two pairs of rows
-  static constexpr int kParts = kNormed + 4 * kRow;               // two rows from kWarps warps
+  static constexpr int kStored = kWarps * kWarpVecBytes<HalfVec>;  // a row of x or d
+  static constexpr int kRow = kWarps * kWarpVecBytes<HalfVec>;     // a row of LN(x1)
+  static constexpr int kX = 0;                                     // two rows
+  static constexpr int kD = kX + 2 * kStored;                      // two rows
+  static constexpr int kNormed = kD + 2 * kStored;                 // two pairs of rows
+  static constexpr int kParts = kNormed + 4 * kRow;                // two rows from kWarps warps
   static constexpr int kBase = kParts + 2 * kWarps * kRow;  // four rows of x1, for the residual
   static constexpr int kMatrix = kBase + 4 * kRow;
-  static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<V>;
+  static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<HalfVec>;
   // W2 in shared memory where registers are short.
   static constexpr bool kSharedWeight2 = C != 64;
   using Dw = Depthwise<P, Sides::kTensorCores>;
   static constexpr int kWeight2 = kDepthwise;
   static constexpr int kStats =
-      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<V> : 0);
+      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<HalfVec> : 0);
   static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
 };
 
-template <class Policy, int C, int P>
+template <int C, int P>
 class FeedForward {
-  using Shape = FeedForwardShape<Policy, C, P>;
-  using Pair = typename Policy::Pair;
-  using V = typename Shape::V;
-  using Stored = typename Shape::Stored;
+  using Shape = FeedForwardShape<C, P>;
   using Dw = typename Shape::Dw;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kWarps = Shape::kWarps;
-  static constexpr int kElement = sizeof(Stored) / 8;
+  static constexpr int kElement = 2;
 
  public:
   MSTPP_DEVICE explicit FeedForward(const FeedForwardParams& p)
@@ -97,8 +92,8 @@ class FeedForward {
 
   MSTPP_DEVICE void Run() {
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
-                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(V) * 2;
-    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<V>);
+                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(HalfVec) * 2;
+    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<HalfVec>);
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
       Pass(pass);
@@ -129,7 +124,7 @@ class FeedForward {
   MSTPP_DEVICE void Fetch(int y) {
     const ptrdiff_t pitch = static_cast<ptrdiff_t>(p_.width) * C * kElement;
     ptrdiff_t offset = Offset(y);
-    const int at = warp_ * kWarpVecBytes<Stored> + PieceOffset(lane_);
+    const int at = warp_ * kWarpVecBytes<HalfVec> + PieceOffset(lane_);
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r, offset += pitch) {
       const bool inside =
@@ -146,23 +141,24 @@ class FeedForward {
   MSTPP_DEVICE void Attend(float (&x1)[4][4]) {
     const RowsLoader loader(lane_, Shape::kStored);
     const auto rows = [&](int source, int slice) {
-      return loader.Load(shared_ + source + slice * kWarpVecBytes<Stored>);
+      return loader.Load(shared_ + source + slice * kWarpVecBytes<HalfVec>);
     };
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      const Rows<Pair> x = rows(Shape::kX, k * P + pixel_);
+      const Rows<HalfPair> x = rows(Shape::kX, k * P + pixel_);
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const V m = LoadWarpVec<V>(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
+        const HalfVec m =
+            LoadWarpVec<HalfVec>(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
         if (k == 0) {
-          Policy::template MultiplyWide<true>(x1[j], x, m);
+          MultiplyWide<true>(x1[j], x, m);
         } else {
-          Policy::template MultiplyWide<false>(x1[j], x, m);
+          MultiplyWide<false>(x1[j], x, m);
         }
       }
     }
-    Policy::AddWide(x1, rows(Shape::kX, warp_), lane_);
-    Policy::AddWide(x1, rows(Shape::kD, warp_), lane_);
+    AddWide(x1, rows(Shape::kX, warp_), lane_);
+    AddWide(x1, rows(Shape::kD, warp_), lane_);
   }
 
   // Mean and sum of squared deviations of the lane quad's 32 channels, of which `count` are the
@@ -221,34 +217,34 @@ class FeedForward {
   // is in W1'. The last channel says whether the pixel is inside. Also keeps x1 itself.
   MSTPP_DEVICE void Normalise(const float (&x1)[4][4], int y, int pair, const float (&mean)[2],
                               const float (&deviation)[2]) {
-    V rows[2];
+    HalfVec rows[2];
     Narrow(x1, rows[0], rows[1]);
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r) {
       float m = mean[r], v = deviation[r];
       CombineMoments(r, m, v);
-      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes<V>, lane_, rows[r]);
+      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes<HalfVec>, lane_, rows[r]);
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
       const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
-      Pair factor;
+      HalfPair factor;
       Set(factor, scale, scale);
-      V normed;
+      HalfVec normed;
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) normed.pair[j] = Mul(rows[r].pair[j], factor);
       if (group_ == kGroups - 1 && (lane_ & 3) == 3) {
         SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
       }
       StoreBlocks(
-          shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes<V>, lane_,
-          normed);
+          shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes<HalfVec>,
+          lane_, normed);
     }
   }
 
   struct Weights {
-    V first[kGroups][4];  // W1: this warp's 32 hidden channels from all C
+    HalfVec first[kGroups][4];  // W1: this warp's 32 hidden channels from all C
     // W2: all C outputs from this warp's 32 hidden channels
-    V second[Shape::kSharedWeight2 ? 1 : kGroups][4];
+    HalfVec second[Shape::kSharedWeight2 ? 1 : kGroups][4];
   };
 
   MSTPP_DEVICE void LoadWeights(int pass, Weights& w) const {
@@ -259,8 +255,8 @@ class FeedForward {
     for (int k = 0; k < kGroups; ++k) {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
-        w.first[k][j] = LoadWarpVec<V>(first, (hidden * kGroups + k) * 4 + j, lane_);
-        const V tile = LoadWarpVec<V>(second, (k * C / 8 + hidden) * 4 + j, lane_);
+        w.first[k][j] = LoadWarpVec<HalfVec>(first, (hidden * kGroups + k) * 4 + j, lane_);
+        const HalfVec tile = LoadWarpVec<HalfVec>(second, (k * C / 8 + hidden) * 4 + j, lane_);
         if constexpr (Shape::kSharedWeight2) {
           StoreWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_, tile);
         } else {
@@ -274,14 +270,14 @@ class FeedForward {
   // this warp's part of the outputs of the row above in shared memory.
   MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
-    const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes<V>);
-    Pair hidden[4][P];
+    const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes<HalfVec>);
+    HalfPair hidden[4][P];
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      Rows<Pair> x[kPixelStep<P>];
+      Rows<HalfPair> x[kPixelStep<P>];
       MSTPP_UNROLL
       for (int i = 0; i < kPixelStep<P>; ++i) {
-        x[i] = loader.Load(normed + (k * P + i) * kWarpVecBytes<V>);
+        x[i] = loader.Load(normed + (k * P + i) * kWarpVecBytes<HalfVec>);
       }
       MSTPP_UNROLL
       for (int s = 0; s < 2; ++s) {
@@ -289,18 +285,18 @@ class FeedForward {
         for (int j = 0; j < 4; ++j) {
           MSTPP_UNROLL
           for (int i = 0; i < kPixelStep<P>; ++i) {
-            Pair &lo = hidden[j][i], &hi = hidden[j][i + kPixelStep<P>];
+            HalfPair &lo = hidden[j][i], &hi = hidden[j][i + kPixelStep<P>];
             if (k == 0 && s == 0) {
-              Policy::template Multiply<true>(s, lo, hi, x[i], w.first[k][j]);
+              MultiplyHalf<true>(s, lo, hi, x[i], w.first[k][j]);
             } else {
-              Policy::template Multiply<false>(s, lo, hi, x[i], w.first[k][j]);
+              MultiplyHalf<false>(s, lo, hi, x[i], w.first[k][j]);
             }
           }
         }
       }
     }
     // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
-    Pair above[4][P];
+    HalfPair above[4][P];
     MSTPP_UNROLL
     for (int j = 0; j < 6; ++j) {
       if (j < 4) Gelu(hidden[j]);
@@ -308,7 +304,7 @@ class FeedForward {
       if (j >= 2) Gelu(above[j - 2]);
     }
     if (warming) return;
-    Rows<Pair> x[kPixelStep<P>];
+    Rows<HalfPair> x[kPixelStep<P>];
     MSTPP_UNROLL
     for (int i = 0; i < kPixelStep<P>; ++i) {
       MSTPP_UNROLL
@@ -320,28 +316,28 @@ class FeedForward {
     unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      V second[4];
+      HalfVec second[4];
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         if constexpr (Shape::kSharedWeight2) {
           second[j] =
-              LoadWarpVec<V>(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
+              LoadWarpVec<HalfVec>(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
         } else {
           second[j] = w.second[k][j];
         }
       }
-      V part[P];
+      HalfVec part[P];
       MSTPP_UNROLL
       for (int s = 0; s < 2; ++s) {
         MSTPP_UNROLL
         for (int j = 0; j < 4; ++j) {
           MSTPP_UNROLL
           for (int i = 0; i < kPixelStep<P>; ++i) {
-            Pair &lo = part[i].pair[j], &hi = part[i + kPixelStep<P>].pair[j];
+            HalfPair &lo = part[i].pair[j], &hi = part[i + kPixelStep<P>].pair[j];
             if (s == 0) {
-              Policy::template Multiply<true>(s, lo, hi, x[i], second[j]);
+              MultiplyHalf<true>(s, lo, hi, x[i], second[j]);
             } else {
-              Policy::template Multiply<false>(s, lo, hi, x[i], second[j]);
+              MultiplyHalf<false>(s, lo, hi, x[i], second[j]);
             }
           }
         }
@@ -357,9 +353,10 @@ class FeedForward {
   MSTPP_DEVICE void Finish(int y, int row, int pass) {
     if (!stores_ || y < row_begin_ || y >= row_end_) return;
     const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
-    V part[kWarps];
+    HalfVec part[kWarps];
     MSTPP_UNROLL
-    for (int i = 0; i < kWarps; ++i) part[i] = LoadWarpVec<V>(parts, warp_ * kWarps + i, lane_);
+    for (int i = 0; i < kWarps; ++i)
+      part[i] = LoadWarpVec<HalfVec>(parts, warp_ * kWarps + i, lane_);
     MSTPP_UNROLL
     for (int step = 1; step < kWarps; step *= 2) {
       MSTPP_UNROLL
@@ -371,9 +368,9 @@ class FeedForward {
       }
     }
     unsigned char* out = static_cast<unsigned char*>(p_.out) + Offset(y);
-    const V base =
-        LoadVec<V>(pass == 0 ? Base(y) + warp_ * kWarpVecBytes<V> + PieceOffset(lane_) : out);
-    V sum;
+    const HalfVec base = LoadVec<HalfVec>(
+        pass == 0 ? Base(y) + warp_ * kWarpVecBytes<HalfVec> + PieceOffset(lane_) : out);
+    HalfVec sum;
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);
     StoreVec(out, sum);

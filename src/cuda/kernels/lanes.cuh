@@ -18,12 +18,9 @@
 
 namespace mstpp::cuda {
 
-// Two neighbouring channels, in the type that the arithmetic between matrix products uses.
+// Two neighbouring channels.
 struct HalfPair {
   uint32_t bits;
-};
-struct FloatPair {
-  float x, y;
 };
 
 MSTPP_DEVICE HalfPair Mul(HalfPair a, HalfPair b) { return {HalfMul(a.bits, b.bits)}; }
@@ -32,26 +29,11 @@ MSTPP_DEVICE HalfPair Fma(HalfPair a, HalfPair b, HalfPair c) {
   return {HalfFma(a.bits, b.bits, c.bits)};
 }
 MSTPP_DEVICE HalfPair FromLane(HalfPair a, int lane) { return {Shuffle(a.bits, lane)}; }
-MSTPP_DEVICE float Low(HalfPair a) { return HalfLow(a.bits); }
-MSTPP_DEVICE float High(HalfPair a) { return HalfHigh(a.bits); }
 MSTPP_DEVICE void Set(HalfPair& a, float x, float y) { a.bits = HalfPack(x, y); }
 
 MSTPP_DEVICE void SetHigh(HalfPair& a, float y) {
   a.bits = (a.bits & 0xffffu) | (HalfPack(0.f, y) & 0xffff0000u);
 }
-
-MSTPP_DEVICE FloatPair Mul(FloatPair a, FloatPair b) { return {a.x * b.x, a.y * b.y}; }
-MSTPP_DEVICE FloatPair Add(FloatPair a, FloatPair b) { return {a.x + b.x, a.y + b.y}; }
-MSTPP_DEVICE FloatPair Fma(FloatPair a, FloatPair b, FloatPair c) {
-  return {fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y)};
-}
-MSTPP_DEVICE FloatPair FromLane(FloatPair a, int lane) {
-  return {Shuffle(a.x, lane), Shuffle(a.y, lane)};
-}
-MSTPP_DEVICE float Low(FloatPair a) { return a.x; }
-MSTPP_DEVICE float High(FloatPair a) { return a.y; }
-MSTPP_DEVICE void Set(FloatPair& a, float x, float y) { a = {x, y}; }
-MSTPP_DEVICE void SetHigh(FloatPair& a, float y) { a.y = y; }
 
 // Eight neighbouring channels of a pixel; or, of a weight tile, of one output's eight inputs.
 template <class Pair>
@@ -59,7 +41,6 @@ struct Vec {
   Pair pair[4];
 };
 using HalfVec = Vec<HalfPair>;
-using FloatVec = Vec<FloatPair>;
 
 template <class Pair>
 MSTPP_DEVICE Vec<Pair> Zero() {
@@ -67,13 +48,6 @@ MSTPP_DEVICE Vec<Pair> Zero() {
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) Set(zero.pair[j], 0.f, 0.f);
   return zero;
-}
-template <class Pair>
-MSTPP_DEVICE Vec<Pair> FromLane(const Vec<Pair>& a, int lane) {
-  Vec<Pair> result;
-  MSTPP_UNROLL
-  for (int j = 0; j < 4; ++j) result.pair[j] = FromLane(a.pair[j], lane);
-  return result;
 }
 
 // A Vec takes kWords<Vec> 16-byte words of memory, `stride` bytes apart.
@@ -117,16 +91,11 @@ MSTPP_DEVICE void StoreWarpVec(unsigned char* array, int index, int lane, const 
 }
 
 // Two pixels' Vecs as mma.sync's A operand wants them in registers: for every two pairs of channels
-// the lower pixel's and the upper pixel's in turn. Kept so in shared memory, a load needs no moves.
+// the lower pixel's and the upper pixel's in turn.
 template <class Pair>
 struct Rows {
   Pair a[2][4];
 };
-template <class Pair>
-MSTPP_DEVICE Rows<Pair> MakeRows(const Vec<Pair>& lo, const Vec<Pair>& hi) {
-  return {{{lo.pair[0], hi.pair[0], lo.pair[1], hi.pair[1]},
-           {lo.pair[2], hi.pair[2], lo.pair[3], hi.pair[3]}}};
-}
 
 // Shared memory for a strip's 32 channels in halves, as LoadMatrices wants them: 512 bytes for the
 // lanes' pixels i, of these 128 for channels 8t to 8t + 7, in which the eight pixels' 16 bytes are
@@ -174,52 +143,40 @@ MSTPP_DEVICE void StoreBlocks(unsigned char* strip, int lane, const Vec<HalfPair
   }
 }
 
-// ---- Precisions. Each says what is stored, and how 32 channels of two pixels are multiplied by
-// the lane's part `w` of a weight tile (PackTiles). With kFirst the sum starts here, else it goes
-// on.
+// ---- Products of 32 channels of two pixels and the lane's part `w` of a weight tile
+// (Packer::Tiles), summed in FP16 or FP32 (Wide). With kFirst the sum starts here, else it goes on.
 
-// FP16 storage and arithmetic, products accumulated in FP16 (Multiply) or FP32 (MultiplyWide).
-// What goes through GELU is half of its value: see Gelu.
-struct Fp16 {
-  using Pair = HalfPair;
-  using Stored = HalfVec;
-  static constexpr float kGeluScale = 0.5f;
-
-  MSTPP_DEVICE static const HalfVec& Unpack(const Stored& stored) { return stored; }
-  MSTPP_DEVICE static const HalfVec& PackStored(const HalfVec& value) { return value; }
-
-  // Half s of the 32 channels.
-  template <bool kFirst>
-  MSTPP_DEVICE static void Multiply(int s, HalfPair& d_lo, HalfPair& d_hi, const Rows<HalfPair>& x,
-                                    const HalfVec& w) {
-    MmaHalf(d_lo.bits, d_hi.bits, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits,
-            w.pair[2 * s].bits, w.pair[2 * s + 1].bits, kFirst ? 0u : d_lo.bits,
-            kFirst ? 0u : d_hi.bits);
+// Half s of the 32 channels.
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyHalf(int s, HalfPair& d_lo, HalfPair& d_hi, const Rows<HalfPair>& x,
+                               const HalfVec& w) {
+  MmaHalf(d_lo.bits, d_hi.bits, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits,
+          w.pair[2 * s].bits, w.pair[2 * s + 1].bits, kFirst ? 0u : d_lo.bits,
+          kFirst ? 0u : d_hi.bits);
+}
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyWide(float (&d)[4], const Rows<HalfPair>& x, const HalfVec& w) {
+  MSTPP_UNROLL
+  for (int s = 0; s < 2; ++s) {
+    const bool zero = kFirst && s == 0;
+    MmaHalf(d, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits, w.pair[2 * s].bits,
+            w.pair[2 * s + 1].bits, zero ? 0.f : d[0], zero ? 0.f : d[1], zero ? 0.f : d[2],
+            zero ? 0.f : d[3]);
   }
-  template <bool kFirst>
-  MSTPP_DEVICE static void MultiplyWide(float (&d)[4], const Rows<HalfPair>& x, const HalfVec& w) {
-    MSTPP_UNROLL
-    for (int s = 0; s < 2; ++s) {
-      const bool zero = kFirst && s == 0;
-      MmaHalf(d, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits, w.pair[2 * s].bits,
-              w.pair[2 * s + 1].bits, zero ? 0.f : d[0], zero ? 0.f : d[1], zero ? 0.f : d[2],
-              zero ? 0.f : d[3]);
-    }
+}
+// acc += the pixels themselves, both in blocks of eight, as products with the identity: four
+// instructions, where conversions would take sixteen.
+MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows<HalfPair>& x, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
+  MSTPP_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const auto& a = x.a[j >> 1];
+    float(&d)[4] = acc[j];
+    MmaHalf(d, a[0].bits, a[1].bits, a[2].bits, a[3].bits, (j & 1) ? 0u : one, (j & 1) ? one : 0u,
+            d[0], d[1], d[2], d[3]);
   }
-  // acc += the pixels themselves, both in blocks of eight, as products with the identity: four
-  // instructions, where conversions would take sixteen.
-  MSTPP_DEVICE static void AddWide(float (&acc)[4][4], const Rows<HalfPair>& x, int lane) {
-    const int g = lane >> 2, t = lane & 3;
-    const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const auto& a = x.a[j >> 1];
-      float(&d)[4] = acc[j];
-      MmaHalf(d, a[0].bits, a[1].bits, a[2].bits, a[3].bits, (j & 1) ? 0u : one, (j & 1) ? one : 0u,
-              d[0], d[1], d[2], d[3]);
-    }
-  }
-};
+}
 
 // The nearest TF32 number, but for the bits under the mask: MmaTf32 does not look at these. The
 // conversion instruction is several on some GPUs.
@@ -238,7 +195,10 @@ MSTPP_DEVICE void Narrow(const float (&acc)[4][4], Vec<Pair>& lo, Vec<Pair>& hi)
 
 // ---- GELU.
 
-// Of 2z (the factor is folded into the weights before it):
+// Weights before a GELU are multiplied by this: see Gelu.
+constexpr float kGeluScale = 0.5f;
+
+// Of 2z:
 //
 //   z + z tanh(2z (a + b (2z)^2)),   a = 0.800143, b = 0.0347073
 //

@@ -8,9 +8,8 @@
 //
 // Work: a warp takes a strip of 8 P columns, 32 channels of V and `rows` rows, and needs no other
 // warp. Two columns on either side of a strip, where it meets another, and two rows above and below
-// feed the 3 x 3s only.
-// Rows of X stream into a private queue in shared memory; every lane copies just what it will read
-// itself, so there is no barrier. All else stays in registers.
+// feed the 3 x 3s only. Rows of X stream into a private queue in shared memory, so the lanes of a
+// warp wait for each other and for nobody else. All else stays in registers.
 #pragma once
 
 #include "cuda/kernels/depthwise.cuh"
@@ -26,26 +25,21 @@ struct PositionParams {
   int height, width, rows, strips, segments, images;
 };
 
-template <class Policy, int C, int P>
+template <int C, int P>
 struct PositionShape {
-  using V = Vec<typename Policy::Pair>;
-  using Stored = typename Policy::Stored;
   static constexpr int kSlices = C / 32;
   static constexpr int kUseful = 8 * P - 4;  // columns of output a strip
   static constexpr int kQueue = 4;           // rows, a power of two
-  static constexpr int kRowBytes = kSlices * P * kWarpVecBytes<Stored>;
+  static constexpr int kRowBytes = kSlices * P * kWarpVecBytes<HalfVec>;
   static constexpr int SharedBytes(int warps) { return warps * kQueue * kRowBytes; }
 };
 
-template <class Policy, int C, int P, int kWarps>
+template <int C, int P, int kWarps>
 MSTPP_DEVICE void PositionBody(const PositionParams& p) {
-  using Shape = PositionShape<Policy, C, P>;
-  using Pair = typename Policy::Pair;
-  using V = typename Shape::V;
-  using Stored = typename Shape::Stored;
+  using Shape = PositionShape<C, P>;
   using Dw = Depthwise<P, Sides::kHalf2>;
   constexpr int kSlices = Shape::kSlices;
-  constexpr int kElement = sizeof(Stored) / 8;
+  constexpr int kElement = 2;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
 
   const int item = blockIdx.x * kWarps + warp;
@@ -77,7 +71,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     for (int k = 0; k < kSlices; ++k) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) {
-        CopyAsync(row + (k * P + i) * kWarpVecBytes<Stored>, source + (i * C + 32 * k) * kElement,
+        CopyAsync(row + (k * P + i) * kWarpVecBytes<HalfVec>, source + (i * C + 32 * k) * kElement,
                   in_rows && in_columns[i]);
       }
     }
@@ -85,17 +79,17 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     CopyCommit();
   };
 
-  V weight[kSlices][4];
+  HalfVec weight[kSlices][4];
   MSTPP_UNROLL
   for (int k = 0; k < kSlices; ++k) {
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) {
-      weight[k][j] = LoadWarpVec<V>(static_cast<const unsigned char*>(p.value_weight),
-                                    (slice * kSlices + k) * 4 + j, lane);
+      weight[k][j] = LoadWarpVec<HalfVec>(static_cast<const unsigned char*>(p.value_weight),
+                                          (slice * kSlices + k) * 4 + j, lane);
     }
   }
 
-  const RowsLoader loader(lane, kPixelStep<P> * kWarpVecBytes<Stored>);
+  const RowsLoader loader(lane, kPixelStep<P> * kWarpVecBytes<HalfVec>);
   Dw first, second;
   first.Load(p.depthwise1, slice, lane);
   second.Load(p.depthwise2, slice, lane);
@@ -107,16 +101,18 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
 
   MSTPP_NO_UNROLL
   for (int y = row_begin - 2; y < row_end + 2; ++y) {
+    // Row y is here from all lanes, and none still reads row y - 1, whose place y + 3 takes.
+    CopyWait<2>();
+    __syncwarp();
     fetch(y + 3);
-    CopyWait<3>();
     const unsigned char* row = queue + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
-    Pair value[4][P];
+    HalfPair value[4][P];
     MSTPP_UNROLL
     for (int k = 0; k < kSlices; ++k) {
-      Rows<Pair> in[kPixelStep<P>];
+      Rows<HalfPair> in[kPixelStep<P>];
       MSTPP_UNROLL
       for (int i = 0; i < kPixelStep<P>; ++i) {
-        in[i] = loader.Load(row + (k * P + i) * kWarpVecBytes<Stored>);
+        in[i] = loader.Load(row + (k * P + i) * kWarpVecBytes<HalfVec>);
       }
       MSTPP_UNROLL
       for (int s = 0; s < 2; ++s) {
@@ -124,19 +120,19 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
         for (int j = 0; j < 4; ++j) {
           MSTPP_UNROLL
           for (int i = 0; i < kPixelStep<P>; ++i) {
-            Pair &lo = value[j][i], &hi = value[j][i + kPixelStep<P>];
+            HalfPair &lo = value[j][i], &hi = value[j][i + kPixelStep<P>];
             if (k == 0 && s == 0) {
-              Policy::template Multiply<true>(s, lo, hi, in[i], weight[k][j]);
+              MultiplyHalf<true>(s, lo, hi, in[i], weight[k][j]);
             } else {
-              Policy::template Multiply<false>(s, lo, hi, in[i], weight[k][j]);
+              MultiplyHalf<false>(s, lo, hi, in[i], weight[k][j]);
             }
           }
         }
       }
     }
     const bool in_rows = static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height);
-    V result[P];
-    Pair hidden[4][P];
+    HalfVec result[P];
+    HalfPair hidden[4][P];
     // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
     MSTPP_UNROLL
     for (int j = 0; j < 6; ++j) {
@@ -149,7 +145,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
         }
       }
       if (j >= 2) {
-        Pair above[P];
+        HalfPair above[P];
         second.Add(j - 2, hidden[j - 2], lane, ends, above);  // row y - 2
         MSTPP_UNROLL
         for (int i = 0; i < P; ++i) result[i].pair[j - 2] = above[i];
