@@ -19,7 +19,7 @@ namespace mstpp::cuda {
 struct PositionParams {
   const void* x;             // images x height x width x C
   void* d;                   // the same
-  const void* value_weight;  // tiles [C / 32][C / 32][4] (PackTiles)
+  const void* value_weight;  // tiles [C / 32][C / 32][4] (Packer::Tiles)
   const void* depthwise1;    // [C / 32] of Depthwise::kWeightBytes
   const void* depthwise2;
   int height, width, rows, strips, segments, images;
