@@ -159,10 +159,10 @@ void TestPosition(int height, int width, int rows, int channels) {
   tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) {
     return o < channels && i < channels ? scale * static_cast<float>(wv[o * channels + i]) : 0.f;
   });
-  first.Depthwise(C, false, [&](int c, int tap) {
+  first.Depthwise(C, kPositionSides == Sides::kTensorCores, [&](int c, int tap) {
     return c < channels ? static_cast<float>(w1[c * 9 + tap]) : 0.f;
   });
-  second.Depthwise(C, false, [&](int c, int tap) {
+  second.Depthwise(C, kPositionSides == Sides::kTensorCores, [&](int c, int tap) {
     return c < channels ? static_cast<float>(w2[c * 9 + tap]) : 0.f;
   });
   const auto wv_bytes = tiles.Take(), w1_bytes = first.Take(), w2_bytes = second.Take();
@@ -248,7 +248,7 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                                       : i < channels ? w1[o * channels + i] - mean
                                                      : 0.0);
   });
-  depthwise.Depthwise(4 * C, true, [&](int c, int tap) {
+  depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, [&](int c, int tap) {
     return c < hidden ? scale * static_cast<float>(taps[c * 9 + tap]) : 0.f;
   });
   second.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) {
@@ -292,6 +292,18 @@ TEST(KernelsTest, FeedForward) {
   TestFeedForward<32, 4>(8, 40, 4, 31);
   TestFeedForward<64, 4>(4, 16, 2, 62);
   TestFeedForward<128, 2>(4, 16, 4, 124);
+}
+
+// GPUs older than Hopper store matrices pair by pair.
+TEST(KernelsTest, StoresBlocksByPairsAsByMatrices) {
+  unsigned char by_matrices[512], by_pairs[512];
+  Emulator::Instance().Launch(1, 32, 0, [&] {
+    HalfVec vec;
+    for (int j = 0; j < 4; ++j) vec.pair[j].bits = threadIdx.x * 4 + j;
+    StoreBlocks(by_matrices, threadIdx.x, vec);
+    StoreBlocksByPairs(by_pairs, threadIdx.x, vec);
+  });
+  EXPECT_EQ(std::memcmp(by_matrices, by_pairs, sizeof by_pairs), 0);
 }
 
 // Dense convolutions, weights [output][input][tap].

@@ -32,7 +32,6 @@ enum Kind {
   kTanhFloat,
   kExp2,
   kPermute,
-  kStore,
   kKinds
 };
 const char* const kNames[] = {"HFMA2",
@@ -56,10 +55,9 @@ const char* const kNames[] = {"HFMA2",
                               "tanh of half2",
                               "tanh of float",
                               "ex2 of float",
-                              "PRMT",
-                              "STS.128"};
-const int kOperations[] = {64, 4,  16, 16, 4,  16, 16, 16, 16, 16, 64, 64,
-                           64, 64, 64, 64, 16, 16, 16, 16, 16, 16, 16};
+                              "PRMT"};
+const int kOperations[] = {64, 4,  16, 16, 4,  16, 16, 16, 16, 16, 64,
+                           64, 64, 64, 64, 64, 16, 16, 16, 16, 16, 16};
 
 template <Kind kKind>
 __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
@@ -136,10 +134,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       if (kKind == kTranspose) x = TransposeHalf(x);
       if (kKind == kMmaHalf8) {
         uint32_t& y = reinterpret_cast<uint32_t&>(f[u][0]);
-        asm volatile(
-            "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3},{%4},{%0,%1};"
-            : "+r"(x), "+r"(y)
-            : "r"(w), "r"(c), "r"(w));
+        MmaHalf(x, y, w, c, w, x, y);
       }
       if (kKind == kMmaTf32) {
         MmaTf32(f[u], w, w, c, c, w, c, f[u][0], f[u][1], f[u][2], f[u][3]);
@@ -148,7 +143,6 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       if (kKind == kTanhFloat) asm("tanh.approx.f32 %0, %0;" : "+f"(f[u][0]));
       if (kKind == kExp2) f[u][0] = Exp2(f[u][0]);
       if (kKind == kPermute) x = __byte_perm(x, w, c);
-      if (kKind == kStore) shared[u * 32 + lane] = make_uint4(x, w, c, r);
     }
   }
   const long long end = clock64();

@@ -49,9 +49,11 @@ class FusedNetwork final : public DeviceNetwork {
   };
   enum Temporary { kD, kPartials, kGram, kSoftmax, kMatrix, kTemporaries };
 
-  int PaddedChannels(int level) const { return 32 << level; }
-  Buffers Pack(const Node& node, const StateDict& tensors) const;
   static constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
+
+  int PaddedChannels(int level) const { return 32 << level; }
+
+  Buffers Pack(const Node& node, const StateDict& tensors) const;
   Buffers PackConv(const Node& node, const StateDict& tensors) const;
   Buffers PackAttention(const Node& node, const StateDict& tensors) const;
   Buffers PackFeedForward(const Node& node, const StateDict& tensors) const;
@@ -118,8 +120,10 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
   const WeightView first(tensor(".pos_emb.0.weight")), second(tensor(".pos_emb.2.weight"));
   Packer tiles, depthwise1, depthwise2;
   tiles.Tiles(C, kVecs, C, kBlocks, [&](int o, int i) { return kGeluScale * value.at(o, i); });
-  depthwise1.Depthwise(C, false, [&](int c, int tap) { return first.at(c, 0, tap); });
-  depthwise2.Depthwise(C, false, [&](int c, int tap) { return second.at(c, 0, tap); });
+  depthwise1.Depthwise(C, kPositionSides == Sides::kTensorCores,
+                       [&](int c, int tap) { return first.at(c, 0, tap); });
+  depthwise2.Depthwise(C, kPositionSides == Sides::kTensorCores,
+                       [&](int c, int tap) { return second.at(c, 0, tap); });
   Buffers buffers;
   buffers["value"] = Upload(tiles.Take());
   buffers["depthwise1"] = Upload(depthwise1.Take());
@@ -144,7 +148,7 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
     if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
     return kGeluScale * folded.at(o, i);
   });
-  taps.Depthwise(4 * C, true,
+  taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores,
                  [&](int channel, int tap) { return kGeluScale * depthwise.at(channel, 0, tap); });
   weight2.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;

@@ -30,6 +30,7 @@ class Packer {
   void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);
 
   // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: [9 taps] of a warp's Vecs.
+  // `left_diagonals`: those of the left taps too are diagonals (Sides::kTensorCores).
   void Depthwise(int channels, bool left_diagonals,
                  const std::function<float(int channel, int tap)>& weight);
 

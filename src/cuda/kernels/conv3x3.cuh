@@ -193,7 +193,7 @@ class Conv3x3 {
       for (int dx = 0; dx < 3; ++dx) {
         HalfVec x[2];
         MSTPP_UNROLL
-        for (int i = 0; i < 2; ++i) x[i] = LoadVec<HalfVec>(row + (pair + i) * 512 + dx * 64);
+        for (int i = 0; i < 2; ++i) x[i] = LoadVec(row + (pair + i) * 512 + dx * 64);
         MSTPP_UNROLL
         for (int s = 0; s < 2; ++s) {
           const bool first = dx == 0 && s == 0;

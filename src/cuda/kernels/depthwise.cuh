@@ -19,10 +19,6 @@
 
 namespace mstpp::cuda {
 
-// Pixels i and i + P / 2 of a lane's P share products.
-template <int P>
-constexpr int kPixelStep = P / 2;
-
 // Strips of 8 P columns that overlap by twice `halo`. The image's own ends need no halo, so
 // the first strip begins with the first column and the last may end with the last.
 MSTPP_HOST_DEVICE constexpr int StripCount(int width, int columns, int halo) {
@@ -44,13 +40,13 @@ struct Depthwise {
   HalfVec taps[3][3];                  // [ky][kx]
   HalfPair middle[4][P], below[4][P];  // [pair][pixel]
 
-  static constexpr int kWeightBytes = 9 * kWarpVecBytes<HalfVec>;
+  static constexpr int kWeightBytes = 9 * kWarpVecBytes;
 
   MSTPP_DEVICE void Load(const void* weights, int group, int lane) {
     const auto* tiles = static_cast<const unsigned char*>(weights) + group * kWeightBytes;
     MSTPP_UNROLL
     for (int tap = 0; tap < 9; ++tap) {
-      taps[tap / 3][tap % 3] = LoadWarpVec<HalfVec>(tiles, tap, lane);
+      taps[tap / 3][tap % 3] = LoadWarpVec(tiles, tap, lane);
     }
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) {

@@ -153,8 +153,7 @@ class Downsample {
     const int kept = group_ * kKept * 512, given = kKept * 512 - kept;
     MSTPP_UNROLL
     for (int n = 0; n < kTiles; ++n) {
-      ahead_[n] =
-          LoadVec<HalfVec>(n < kKept ? from + kept + n * 512 : from + given + (n - kKept) * 512);
+      ahead_[n] = LoadVec(n < kKept ? from + kept + n * 512 : from + given + (n - kKept) * 512);
     }
   }
 

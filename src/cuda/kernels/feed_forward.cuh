@@ -34,6 +34,8 @@ struct FeedForwardParams {
   int height, width, rows, strips, segments, images;  // rows: even
 };
 
+constexpr Sides kFeedForwardSides = Sides::kTensorCores;
+
 template <int C, int P>
 struct FeedForwardShape {
   static constexpr int kGroups = C / 32;      // of 32 channels
@@ -43,21 +45,19 @@ struct FeedForwardShape {
   static constexpr int kUseful = 8 * P - 2;
   static_assert(4 * C % kHidden == 0, "the hidden channels must divide among the warps");
   // Shared memory.
-  static constexpr int kStored = kWarps * kWarpVecBytes<HalfVec>;  // a row of x or d
-  static constexpr int kRow = kWarps * kWarpVecBytes<HalfVec>;     // a row of LN(x1)
-  static constexpr int kX = 0;                                     // two rows
-  static constexpr int kD = kX + 2 * kStored;                      // two rows
-  static constexpr int kNormed = kD + 2 * kStored;                 // two pairs of rows
-  static constexpr int kParts = kNormed + 4 * kRow;                // two rows from kWarps warps
+  static constexpr int kRow = kWarps * kWarpVecBytes;       // a row of x, d or LN(x1)
+  static constexpr int kX = 0;                              // two rows
+  static constexpr int kD = kX + 2 * kRow;                  // two rows
+  static constexpr int kNormed = kD + 2 * kRow;             // two pairs of rows
+  static constexpr int kParts = kNormed + 4 * kRow;         // two rows from kWarps warps
   static constexpr int kBase = kParts + 2 * kWarps * kRow;  // four rows of x1, for the residual
   static constexpr int kMatrix = kBase + 4 * kRow;
-  static constexpr int kDepthwise = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes<HalfVec>;
+  static constexpr int kWeight2 = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes;
   // W2 in shared memory where registers are short.
   static constexpr bool kSharedWeight2 = C != 64;
-  using Dw = Depthwise<P, Sides::kTensorCores>;
-  static constexpr int kWeight2 = kDepthwise;
+  using Dw = Depthwise<P, kFeedForwardSides>;
   static constexpr int kStats =
-      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes<HalfVec> : 0);
+      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes : 0);
   static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
 };
 
@@ -93,7 +93,7 @@ class FeedForward {
   MSTPP_DEVICE void Run() {
     const auto* matrix = static_cast<const uint4*>(p_.matrix) +
                          static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(HalfVec) * 2;
-    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes<HalfVec>);
+    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes);
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
       Pass(pass);
@@ -124,32 +124,32 @@ class FeedForward {
   MSTPP_DEVICE void Fetch(int y) {
     const ptrdiff_t pitch = static_cast<ptrdiff_t>(p_.width) * C * kElement;
     ptrdiff_t offset = Offset(y);
-    const int at = warp_ * kWarpVecBytes<HalfVec> + PieceOffset(lane_);
+    const int at = warp_ * kWarpVecBytes + PieceOffset(lane_);
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r, offset += pitch) {
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
-      CopyAsync(shared_ + Shape::kX + r * Shape::kStored + at,
-                static_cast<const char*>(p_.x) + offset, inside);
-      CopyAsync(shared_ + Shape::kD + r * Shape::kStored + at,
-                static_cast<const char*>(p_.d) + offset, inside);
+      CopyAsync(shared_ + Shape::kX + r * Shape::kRow + at, static_cast<const char*>(p_.x) + offset,
+                inside);
+      CopyAsync(shared_ + Shape::kD + r * Shape::kRow + at, static_cast<const char*>(p_.d) + offset,
+                inside);
     }
     CopyCommit();
   }
 
   // x1 of this warp's slice in the two rows fetched last.
   MSTPP_DEVICE void Attend(float (&x1)[4][4]) {
-    const RowsLoader loader(lane_, Shape::kStored);
+    const RowsLoader loader(lane_, Shape::kRow);
     const auto rows = [&](int source, int slice) {
-      return loader.Load(shared_ + source + slice * kWarpVecBytes<HalfVec>);
+      return loader.Load(shared_ + source + slice * kWarpVecBytes);
     };
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      const Rows<HalfPair> x = rows(Shape::kX, k * P + pixel_);
+      const Rows x = rows(Shape::kX, k * P + pixel_);
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         const HalfVec m =
-            LoadWarpVec<HalfVec>(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
+            LoadWarpVec(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
         if (k == 0) {
           MultiplyWide<true>(x1[j], x, m);
         } else {
@@ -223,7 +223,7 @@ class FeedForward {
     for (int r = 0; r < 2; ++r) {
       float m = mean[r], v = deviation[r];
       CombineMoments(r, m, v);
-      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes<HalfVec>, lane_, rows[r]);
+      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes, lane_, rows[r]);
       const bool inside =
           in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
       const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
@@ -235,9 +235,8 @@ class FeedForward {
       if (group_ == kGroups - 1 && (lane_ & 3) == 3) {
         SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
       }
-      StoreBlocks(
-          shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes<HalfVec>,
-          lane_, normed);
+      StoreBlocks(shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes,
+                  lane_, normed);
     }
   }
 
@@ -255,8 +254,8 @@ class FeedForward {
     for (int k = 0; k < kGroups; ++k) {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
-        w.first[k][j] = LoadWarpVec<HalfVec>(first, (hidden * kGroups + k) * 4 + j, lane_);
-        const HalfVec tile = LoadWarpVec<HalfVec>(second, (k * C / 8 + hidden) * 4 + j, lane_);
+        w.first[k][j] = LoadWarpVec(first, (hidden * kGroups + k) * 4 + j, lane_);
+        const HalfVec tile = LoadWarpVec(second, (k * C / 8 + hidden) * 4 + j, lane_);
         if constexpr (Shape::kSharedWeight2) {
           StoreWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_, tile);
         } else {
@@ -266,33 +265,23 @@ class FeedForward {
     }
   }
 
-  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and unless `warming`, leaves
-  // this warp's part of the outputs of the row above in shared memory.
+  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
+  // leaves this warp's part of the outputs of the row above in shared memory.
   MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
-    const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes<HalfVec>);
+    const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes);
     HalfPair hidden[4][P];
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      Rows<HalfPair> x[kPixelStep<P>];
+      Rows x[kPixelStep<P>];
       MSTPP_UNROLL
       for (int i = 0; i < kPixelStep<P>; ++i) {
-        x[i] = loader.Load(normed + (k * P + i) * kWarpVecBytes<HalfVec>);
+        x[i] = loader.Load(normed + (k * P + i) * kWarpVecBytes);
       }
-      MSTPP_UNROLL
-      for (int s = 0; s < 2; ++s) {
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          MSTPP_UNROLL
-          for (int i = 0; i < kPixelStep<P>; ++i) {
-            HalfPair &lo = hidden[j][i], &hi = hidden[j][i + kPixelStep<P>];
-            if (k == 0 && s == 0) {
-              MultiplyHalf<true>(s, lo, hi, x[i], w.first[k][j]);
-            } else {
-              MultiplyHalf<false>(s, lo, hi, x[i], w.first[k][j]);
-            }
-          }
-        }
+      if (k == 0) {
+        Multiply<true>(hidden, x, w.first[k]);
+      } else {
+        Multiply<false>(hidden, x, w.first[k]);
       }
     }
     // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
@@ -304,7 +293,7 @@ class FeedForward {
       if (j >= 2) Gelu(above[j - 2]);
     }
     if (warming) return;
-    Rows<HalfPair> x[kPixelStep<P>];
+    Rows x[kPixelStep<P>];
     MSTPP_UNROLL
     for (int i = 0; i < kPixelStep<P>; ++i) {
       MSTPP_UNROLL
@@ -320,31 +309,17 @@ class FeedForward {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         if constexpr (Shape::kSharedWeight2) {
-          second[j] =
-              LoadWarpVec<HalfVec>(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
+          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
         } else {
           second[j] = w.second[k][j];
         }
       }
-      HalfVec part[P];
-      MSTPP_UNROLL
-      for (int s = 0; s < 2; ++s) {
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          MSTPP_UNROLL
-          for (int i = 0; i < kPixelStep<P>; ++i) {
-            HalfPair &lo = part[i].pair[j], &hi = part[i + kPixelStep<P>].pair[j];
-            if (s == 0) {
-              MultiplyHalf<true>(s, lo, hi, x[i], second[j]);
-            } else {
-              MultiplyHalf<false>(s, lo, hi, x[i], second[j]);
-            }
-          }
-        }
-      }
+      HalfPair part[4][P];
+      Multiply<true>(part, x, second);
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) {
-        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_, part[i]);
+        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_,
+                     {{part[0][i], part[1][i], part[2][i], part[3][i]}});
       }
     }
   }
@@ -355,8 +330,7 @@ class FeedForward {
     const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
     HalfVec part[kWarps];
     MSTPP_UNROLL
-    for (int i = 0; i < kWarps; ++i)
-      part[i] = LoadWarpVec<HalfVec>(parts, warp_ * kWarps + i, lane_);
+    for (int i = 0; i < kWarps; ++i) part[i] = LoadWarpVec(parts, warp_ * kWarps + i, lane_);
     MSTPP_UNROLL
     for (int step = 1; step < kWarps; step *= 2) {
       MSTPP_UNROLL
@@ -368,8 +342,8 @@ class FeedForward {
       }
     }
     unsigned char* out = static_cast<unsigned char*>(p_.out) + Offset(y);
-    const HalfVec base = LoadVec<HalfVec>(
-        pass == 0 ? Base(y) + warp_ * kWarpVecBytes<HalfVec> + PieceOffset(lane_) : out);
+    const HalfVec base =
+        LoadVec(pass == 0 ? Base(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
     HalfVec sum;
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);

@@ -79,9 +79,9 @@ class Gram16 {
       MSTPP_UNROLL
       for (int side = 0; side < 2; ++side) {
         const int pixel = step * 16 + side * 8 + (lane_ >> 2);
-        pixels.vec[k][side] = Zero<HalfPair>();
+        pixels.vec[k][side] = Zero();
         if (step < end && pixel < p_.pixels) {
-          pixels.vec[k][side] = LoadVec<HalfVec>(x + (static_cast<size_t>(pixel) * C + 32 * k) * 2);
+          pixels.vec[k][side] = LoadVec(x + (static_cast<size_t>(pixel) * C + 32 * k) * 2);
         }
       }
     }

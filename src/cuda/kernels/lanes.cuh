@@ -36,65 +36,50 @@ MSTPP_DEVICE void SetHigh(HalfPair& a, float y) {
 }
 
 // Eight neighbouring channels of a pixel; or, of a weight tile, of one output's eight inputs.
-template <class Pair>
-struct Vec {
-  Pair pair[4];
+struct HalfVec {
+  HalfPair pair[4];
 };
-using HalfVec = Vec<HalfPair>;
 
-template <class Pair>
-MSTPP_DEVICE Vec<Pair> Zero() {
-  Vec<Pair> zero;
+MSTPP_DEVICE HalfVec Zero() {
+  HalfVec zero;
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) Set(zero.pair[j], 0.f, 0.f);
   return zero;
 }
 
-// A Vec takes kWords<Vec> 16-byte words of memory, `stride` bytes apart.
-template <class V>
-constexpr int kWords = sizeof(V) / 16;
-
-template <class V>
-MSTPP_DEVICE V LoadVec(const void* address, int stride = 16) {
+MSTPP_DEVICE HalfVec LoadVec(const void* address) {
   union {
-    uint4 words[kWords<V>];
-    V value;
+    uint4 word;
+    HalfVec vec;
   };
-  MSTPP_UNROLL
-  for (int i = 0; i < kWords<V>; ++i) {
-    words[i] = *reinterpret_cast<const uint4*>(static_cast<const char*>(address) + i * stride);
-  }
-  return value;
+  word = *static_cast<const uint4*>(address);
+  return vec;
 }
-template <class V>
-MSTPP_DEVICE void StoreVec(void* address, const V& vec, int stride = 16) {
+MSTPP_DEVICE void StoreVec(void* address, const HalfVec& value) {
   union {
-    V value;
-    uint4 words[kWords<V>];
+    HalfVec vec;
+    uint4 word;
   };
-  value = vec;
-  MSTPP_UNROLL
-  for (int i = 0; i < kWords<V>; ++i) {
-    *reinterpret_cast<uint4*>(static_cast<char*>(address) + i * stride) = words[i];
-  }
+  vec = value;
+  *static_cast<uint4*>(address) = word;
 }
 // The same for an array of Vecs that a whole warp owns, lane after lane: no bank conflicts.
-template <class V>
-constexpr int kWarpVecBytes = 32 * static_cast<int>(sizeof(V));
-template <class V>
-MSTPP_DEVICE V LoadWarpVec(const unsigned char* array, int index, int lane) {
-  return LoadVec<V>(array + index * kWarpVecBytes<V> + lane * 16, 512);
+constexpr int kWarpVecBytes = 32 * static_cast<int>(sizeof(HalfVec));
+MSTPP_DEVICE HalfVec LoadWarpVec(const unsigned char* array, int index, int lane) {
+  return LoadVec(array + index * kWarpVecBytes + lane * 16);
 }
-template <class V>
-MSTPP_DEVICE void StoreWarpVec(unsigned char* array, int index, int lane, const V& vec) {
-  StoreVec(array + index * kWarpVecBytes<V> + lane * 16, vec, 512);
+MSTPP_DEVICE void StoreWarpVec(unsigned char* array, int index, int lane, const HalfVec& vec) {
+  StoreVec(array + index * kWarpVecBytes + lane * 16, vec);
 }
+
+// Pixels i and i + P / 2 of a lane's P share products.
+template <int P>
+constexpr int kPixelStep = P / 2;
 
 // Two pixels' Vecs as mma.sync's A operand wants them in registers: for every two pairs of channels
 // the lower pixel's and the upper pixel's in turn.
-template <class Pair>
 struct Rows {
-  Pair a[2][4];
+  HalfPair a[2][4];
 };
 
 // Shared memory for a strip's 32 channels in halves, as LoadMatrices wants them: 512 bytes for the
@@ -112,8 +97,8 @@ class RowsLoader {
     offsets_[0] = offset + high;
     offsets_[1] = (offset ^ 64) + 256 + high;
   }
-  MSTPP_DEVICE Rows<HalfPair> Load(const unsigned char* low) const {
-    Rows<HalfPair> rows;
+  MSTPP_DEVICE Rows Load(const unsigned char* low) const {
+    Rows rows;
     MSTPP_UNROLL
     for (int s = 0; s < 2; ++s) {
       uint32_t m[4];
@@ -130,32 +115,46 @@ class RowsLoader {
 
 // The other way round: a Vec whose pair q has the channels 8q + 2t and 8q + 2t + 1 becomes the
 // lanes' pixels at `strip`.
-MSTPP_DEVICE void StoreBlocks(unsigned char* strip, int lane, const Vec<HalfPair>& vec) {
+MSTPP_DEVICE void StoreBlocksByPairs(unsigned char* strip, int lane, const HalfVec& vec) {
+  MSTPP_UNROLL
+  for (int q = 0; q < 4; ++q) {
+    *reinterpret_cast<HalfPair*>(strip + PieceOffset(lane >> 2, q) + 4 * (lane & 3)) = vec.pair[q];
+  }
+}
+MSTPP_DEVICE void StoreBlocks(unsigned char* strip, int lane, const HalfVec& vec) {
   if constexpr (kStoresMatrices) {
     const uint32_t m[4] = {vec.pair[0].bits, vec.pair[1].bits, vec.pair[2].bits, vec.pair[3].bits};
     StoreMatrices(strip + PieceOffset(lane & 7, lane >> 3), m);
   } else {
-    MSTPP_UNROLL
-    for (int q = 0; q < 4; ++q) {
-      *reinterpret_cast<HalfPair*>(strip + PieceOffset(lane >> 2, q) + 4 * (lane & 3)) =
-          vec.pair[q];
-    }
+    StoreBlocksByPairs(strip, lane, vec);
   }
 }
 
 // ---- Products of 32 channels of two pixels and the lane's part `w` of a weight tile
 // (Packer::Tiles), summed in FP16 or FP32 (Wide). With kFirst the sum starts here, else it goes on.
 
-// Half s of the 32 channels.
-template <bool kFirst>
-MSTPP_DEVICE void MultiplyHalf(int s, HalfPair& d_lo, HalfPair& d_hi, const Rows<HalfPair>& x,
-                               const HalfVec& w) {
-  MmaHalf(d_lo.bits, d_hi.bits, x.a[s][0].bits, x.a[s][1].bits, x.a[s][2].bits, x.a[s][3].bits,
-          w.pair[2 * s].bits, w.pair[2 * s + 1].bits, kFirst ? 0u : d_lo.bits,
-          kFirst ? 0u : d_hi.bits);
+// All pixels of a lane, in four tiles: sum[pair][pixel]. The order keeps a sum's two halves apart,
+// so that neither waits for the other.
+template <bool kFirst, int P>
+MSTPP_DEVICE void Multiply(HalfPair (&sum)[4][P], const Rows (&x)[kPixelStep<P>],
+                           const HalfVec (&w)[4]) {
+  MSTPP_UNROLL
+  for (int s = 0; s < 2; ++s) {
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      MSTPP_UNROLL
+      for (int i = 0; i < kPixelStep<P>; ++i) {
+        const auto& a = x[i].a[s];
+        uint32_t &lo = sum[j][i].bits, &hi = sum[j][i + kPixelStep<P>].bits;
+        const bool zero = kFirst && s == 0;
+        MmaHalf(lo, hi, a[0].bits, a[1].bits, a[2].bits, a[3].bits, w[j].pair[2 * s].bits,
+                w[j].pair[2 * s + 1].bits, zero ? 0u : lo, zero ? 0u : hi);
+      }
+    }
+  }
 }
 template <bool kFirst>
-MSTPP_DEVICE void MultiplyWide(float (&d)[4], const Rows<HalfPair>& x, const HalfVec& w) {
+MSTPP_DEVICE void MultiplyWide(float (&d)[4], const Rows& x, const HalfVec& w) {
   MSTPP_UNROLL
   for (int s = 0; s < 2; ++s) {
     const bool zero = kFirst && s == 0;
@@ -166,7 +165,7 @@ MSTPP_DEVICE void MultiplyWide(float (&d)[4], const Rows<HalfPair>& x, const Hal
 }
 // acc += the pixels themselves, both in blocks of eight, as products with the identity: four
 // instructions, where conversions would take sixteen.
-MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows<HalfPair>& x, int lane) {
+MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows& x, int lane) {
   const int g = lane >> 2, t = lane & 3;
   const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
   MSTPP_UNROLL
@@ -178,14 +177,8 @@ MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows<HalfPair>& x, int lane)
   }
 }
 
-// The nearest TF32 number, but for the bits under the mask: MmaTf32 does not look at these. The
-// conversion instruction is several on some GPUs.
-constexpr uint32_t kTf32Mask = 0xffffe000u;
-MSTPP_DEVICE uint32_t RoundToTf32(float value) { return AsUint(value) + 0x1000u; }
-
 // The result of MultiplyWide for four tiles, as Vecs of the two pixels.
-template <class Pair>
-MSTPP_DEVICE void Narrow(const float (&acc)[4][4], Vec<Pair>& lo, Vec<Pair>& hi) {
+MSTPP_DEVICE void Narrow(const float (&acc)[4][4], HalfVec& lo, HalfVec& hi) {
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) {
     Set(lo.pair[j], acc[j][0], acc[j][1]);
@@ -220,18 +213,6 @@ MSTPP_DEVICE void Gelu(HalfPair (&z)[N]) {
   for (int i = 0; i < N; ++i) t[i] = HalfTanh(t[i]);
   MSTPP_UNROLL
   for (int i = 0; i < N; ++i) z[i].bits = HalfFma(z[i].bits, t[i], z[i].bits);
-}
-
-// x Phi(x) as max(x, 0) - |x| Phi(-|x|), the last by Abramowitz and Stegun 7.1.26: absolute error
-// of erf below 1.5e-7. Their p is over sqrt(2) here and their polynomial halved.
-MSTPP_DEVICE float Gelu(float x) {
-  const float u = Reciprocal(fmaf(0.23164189f, fabsf(x), 1.0f));
-  float p = fmaf(u, 0.5307027145f, -0.7265760135f);
-  p = fmaf(p, u, 0.7107068705f);
-  p = fmaf(p, u, -0.142248368f);
-  p = fmaf(p, u, 0.127414796f);
-  const float tail = p * (u * Exp2(x * (-0.72134752f * x)));
-  return fmaf(-fabsf(x), tail, fmaxf(x, 0.0f));
 }
 
 }  // namespace mstpp::cuda

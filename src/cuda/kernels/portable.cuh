@@ -8,7 +8,7 @@
 // between are zeros.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/ptx.cuh"
 
 namespace mstpp::cuda::portable {
 
@@ -65,6 +65,17 @@ MSTPP_DEVICE Four Plus(const Four& a, const Four& b) {
 MSTPP_DEVICE void AddProduct(Four& sum, const Four& a, const Four& b) {
   MSTPP_UNROLL
   for (int i = 0; i < 4; ++i) sum.v[i] = fmaf(a.v[i], b.v[i], sum.v[i]);
+}
+// x Phi(x) as max(x, 0) - |x| Phi(-|x|), the last by Abramowitz and Stegun 7.1.26: absolute error
+// of erf below 1.5e-7. Their p is over sqrt(2) here and their polynomial halved.
+MSTPP_DEVICE float Gelu(float x) {
+  const float u = Reciprocal(fmaf(0.23164189f, fabsf(x), 1.0f));
+  float p = fmaf(u, 0.5307027145f, -0.7265760135f);
+  p = fmaf(p, u, 0.7107068705f);
+  p = fmaf(p, u, -0.142248368f);
+  p = fmaf(p, u, 0.127414796f);
+  const float tail = p * (u * Exp2(x * (-0.72134752f * x)));
+  return fmaf(-fabsf(x), tail, fmaxf(x, 0.0f));
 }
 MSTPP_DEVICE Four GeluOf(const Four& x) {
   return {{Gelu(x.v[0]), Gelu(x.v[1]), Gelu(x.v[2]), Gelu(x.v[3])}};
@@ -125,6 +136,11 @@ struct Tile {
 };
 
 // ---- Products on the tensor cores.
+
+// The nearest TF32 number, but for the bits under the mask: MmaTf32 does not look at these. The
+// conversion instruction is several on some GPUs.
+constexpr uint32_t kTf32Mask = 0xffffe000u;
+MSTPP_DEVICE uint32_t RoundToTf32(float value) { return AsUint(value) + 0x1000u; }
 
 // Factors as TF32, or with kTerms = 3 as the sum of two: rounded, and what that leaves. Of the
 // products of such sums all but the smallest are taken, which is as exact as FP32.

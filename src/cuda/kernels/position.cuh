@@ -25,19 +25,21 @@ struct PositionParams {
   int height, width, rows, strips, segments, images;
 };
 
+constexpr Sides kPositionSides = Sides::kHalf2;
+
 template <int C, int P>
 struct PositionShape {
   static constexpr int kSlices = C / 32;
   static constexpr int kUseful = 8 * P - 4;  // columns of output a strip
   static constexpr int kQueue = 4;           // rows, a power of two
-  static constexpr int kRowBytes = kSlices * P * kWarpVecBytes<HalfVec>;
+  static constexpr int kRowBytes = kSlices * P * kWarpVecBytes;
   static constexpr int SharedBytes(int warps) { return warps * kQueue * kRowBytes; }
 };
 
 template <int C, int P, int kWarps>
 MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   using Shape = PositionShape<C, P>;
-  using Dw = Depthwise<P, Sides::kHalf2>;
+  using Dw = Depthwise<P, kPositionSides>;
   constexpr int kSlices = Shape::kSlices;
   constexpr int kElement = 2;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
@@ -71,7 +73,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     for (int k = 0; k < kSlices; ++k) {
       MSTPP_UNROLL
       for (int i = 0; i < P; ++i) {
-        CopyAsync(row + (k * P + i) * kWarpVecBytes<HalfVec>, source + (i * C + 32 * k) * kElement,
+        CopyAsync(row + (k * P + i) * kWarpVecBytes, source + (i * C + 32 * k) * kElement,
                   in_rows && in_columns[i]);
       }
     }
@@ -84,12 +86,12 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   for (int k = 0; k < kSlices; ++k) {
     MSTPP_UNROLL
     for (int j = 0; j < 4; ++j) {
-      weight[k][j] = LoadWarpVec<HalfVec>(static_cast<const unsigned char*>(p.value_weight),
-                                          (slice * kSlices + k) * 4 + j, lane);
+      weight[k][j] = LoadWarpVec(static_cast<const unsigned char*>(p.value_weight),
+                                 (slice * kSlices + k) * 4 + j, lane);
     }
   }
 
-  const RowsLoader loader(lane, kPixelStep<P> * kWarpVecBytes<HalfVec>);
+  const RowsLoader loader(lane, kPixelStep<P> * kWarpVecBytes);
   Dw first, second;
   first.Load(p.depthwise1, slice, lane);
   second.Load(p.depthwise2, slice, lane);
@@ -109,25 +111,15 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
     HalfPair value[4][P];
     MSTPP_UNROLL
     for (int k = 0; k < kSlices; ++k) {
-      Rows<HalfPair> in[kPixelStep<P>];
+      Rows in[kPixelStep<P>];
       MSTPP_UNROLL
       for (int i = 0; i < kPixelStep<P>; ++i) {
-        in[i] = loader.Load(row + (k * P + i) * kWarpVecBytes<HalfVec>);
+        in[i] = loader.Load(row + (k * P + i) * kWarpVecBytes);
       }
-      MSTPP_UNROLL
-      for (int s = 0; s < 2; ++s) {
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          MSTPP_UNROLL
-          for (int i = 0; i < kPixelStep<P>; ++i) {
-            HalfPair &lo = value[j][i], &hi = value[j][i + kPixelStep<P>];
-            if (k == 0 && s == 0) {
-              MultiplyHalf<true>(s, lo, hi, in[i], weight[k][j]);
-            } else {
-              MultiplyHalf<false>(s, lo, hi, in[i], weight[k][j]);
-            }
-          }
-        }
+      if (k == 0) {
+        Multiply<true>(value, in, weight[k]);
+      } else {
+        Multiply<false>(value, in, weight[k]);
       }
     }
     const bool in_rows = static_cast<unsigned>(y - 1) < static_cast<unsigned>(p.height);

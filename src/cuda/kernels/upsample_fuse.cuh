@@ -145,7 +145,7 @@ class UpsampleFuse {
         HalfVec skip[2];
         MSTPP_UNROLL
         for (int b = 0; b < 2; ++b) {
-          skip[b] = LoadVec<HalfVec>(skip_row + (b * kGroups + k) * Shape::kPlaneBytes + n * 512);
+          skip[b] = LoadVec(skip_row + (b * kGroups + k) * Shape::kPlaneBytes + n * 512);
         }
         MSTPP_UNROLL
         for (int i = 0; i < 8; ++i) {
@@ -156,7 +156,7 @@ class UpsampleFuse {
       }
       MSTPP_UNROLL
       for (int k = 0; k < 2 * kGroups; ++k) {
-        const HalfVec x = LoadVec<HalfVec>(x_row + k * Shape::kPlaneBytes + n * 512);
+        const HalfVec x = LoadVec(x_row + k * Shape::kPlaneBytes + n * 512);
         MSTPP_UNROLL
         for (int i = 0; i < 8; ++i) {
           const int s = i / 4, b = i / 2 % 2, m = i % 2;
