@@ -46,13 +46,17 @@ class Emulator {
   void Launch(int blocks, int threads, size_t shared_bytes, const std::function<void()>& body) {
     body_ = body;
     threads_ = threads;
-    shared_.assign(shared_bytes + 128, 0x7e);  // what was not written is a large number
+    shared_.assign(128 + shared_bytes + kGuardBytes, kUnwritten);
     if (fibers_.size() < static_cast<size_t>(threads)) fibers_.resize(threads);
     gridDim.x = blocks;
     for (int block = 0; block < blocks; ++block) {
       blockIdx.x = block;
-      std::fill(shared_.begin(), shared_.end(), 0x7e);
+      std::fill(shared_.begin(), shared_.end(), kUnwritten);
       RunBlock();
+      const unsigned char* end = shared() + shared_bytes;
+      if (std::any_of(end, end + kGuardBytes, [](unsigned char b) { return b != kUnwritten; })) {
+        throw std::logic_error("a kernel wrote behind its shared memory");
+      }
     }
   }
 
@@ -74,6 +78,9 @@ class Emulator {
   }
 
  private:
+  static constexpr unsigned char kUnwritten = 0x7e;  // as FP16 and FP32 a large number
+  static constexpr size_t kGuardBytes = 4096;
+
   struct Barrier {
     int arrived = 0, generation = 0;
   };
@@ -273,7 +280,10 @@ inline uint32_t TransposeHalf(uint32_t a) {
 
 inline bool IsLastBlock(int* count, int blocks, int* flag) {
   __syncthreads();
-  if (threadIdx.x == 0) *flag = ++*count == blocks;
+  if (threadIdx.x == 0) {
+    *flag = ++*count == blocks;
+    if (*flag != 0) *count = 0;
+  }
   __syncthreads();
   const bool is_last = *flag != 0;
   __syncthreads();

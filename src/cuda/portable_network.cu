@@ -424,7 +424,8 @@ void CheckCode() {
 std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Precision precision,
                                                    const DeviceInfo& device) {
   const Config& config = network.config;
-  const AttentionShape attention(config.channels(config.levels()));
+  const int channels = config.channels(config.levels());
+  const AttentionShape attention(channels, channels / config.bands);
   if (attention.size * 4 > device.shared_bytes) {
     throw Error(ErrorCode::kUnsupported, "cuda",
                 "a network of " + std::to_string(config.bands) + " bands and " +

@@ -123,14 +123,14 @@ Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
 
 Launch AttentionLogitsLaunch(AttentionParams params) {
   const Kernel<AttentionParams> kernel{AttentionLogitsKernel, kAttentionThreads,
-                                       AttentionShape(params.channels).size * 4};
+                                       AttentionShape(params.channels, params.heads).size * 4};
   kernel.Prepare();
   return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params);
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
   Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
-                                 AttentionShape(params.channels).size * 4};
+                                 AttentionShape(params.channels, params.heads).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   }

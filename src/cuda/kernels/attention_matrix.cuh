@@ -43,14 +43,15 @@ MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
 
 // Shared memory, in floats: the block's rows, transposed, as the product's first factor and as its
 // result; and the product's parts. In place of the parts AttentionLogits has the head's rows for
-// the softmax, AttentionMatrix the softmax.
+// the softmax, a warp a row, AttentionMatrix the softmax.
 struct AttentionShape {
   int a, r, parts, size;
-  MSTPP_HOST_DEVICE explicit AttentionShape(int channels) {
+  MSTPP_HOST_DEVICE AttentionShape(int channels, int heads) {
     a = 0;
     r = a + channels * kAttentionRows;
     parts = r + channels * kAttentionRows;
-    size = parts + kAttentionThreads * 4 * kAttentionRows;
+    size = parts +
+           max(kAttentionThreads * 4 * kAttentionRows, kAttentionThreads / 32 * (channels / heads));
   }
 };
 
@@ -117,7 +118,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const int image = blockIdx.x / slices / p.heads / 2;
   const int first = head * width + slice * kAttentionRows;
   const int rows = min(kAttentionRows, width - slice * kAttentionRows);
-  const AttentionShape shape(p.channels);
+  const AttentionShape shape(p.channels, p.heads);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
   float* logits = p.softmax + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
@@ -190,7 +191,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const int slices = p.C / kAttentionRows;
   const int first = blockIdx.x % slices * kAttentionRows, image = blockIdx.x / slices;
   const int rows = max(0, min(kAttentionRows, p.channels - first));
-  const AttentionShape shape(p.channels);
+  const AttentionShape shape(p.channels, p.heads);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *proj = shared + shape.a, *a = shared + shape.r, *parts = shared + shape.parts;
   const auto put = [&](int out, int in, float value) {

@@ -143,12 +143,15 @@ MSTPP_DEVICE void BlockBarrier() {
 }
 
 // True in the last of `blocks` blocks to get here, for all of its threads; it sees what the others
-// wrote before, if it reads it by LoadFresh. `count` is 0 at first, `flag` in shared memory. Ends
-// with a barrier and begins with one.
+// wrote before, if it reads it by LoadFresh. `count` is 0 at first and when the last
+// block has been here, `flag` in shared memory. Begins and ends with a barrier.
 MSTPP_DEVICE bool IsLastBlock(int* count, int blocks, int* flag) {
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) *flag = atomicAdd(count, 1) == blocks - 1;
+  if (threadIdx.x == 0) {
+    *flag = atomicAdd(count, 1) == blocks - 1;
+    if (*flag != 0) *count = 0;
+  }
   __syncthreads();
   const bool is_last = *flag != 0;
   __threadfence();
