@@ -207,15 +207,15 @@ inline uint32_t HalfAdd(uint32_t a, uint32_t b) {
 inline uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
   return HalfPack(HalfLow(a) * HalfLow(b) + HalfLow(c), HalfHigh(a) * HalfHigh(b) + HalfHigh(c));
 }
+inline uint32_t HalfNegatedFma(uint32_t a, uint32_t b, uint32_t c) {
+  return HalfFma(a ^ 0x80008000u, b, c);
+}
+inline uint32_t HalfAbs(uint32_t a) { return a & 0x7fff7fffu; }
 inline uint32_t HalfFmaSaturate(uint32_t a, uint32_t b, uint32_t c) {
   const auto clamp = [](float value) { return value > 0.0f ? std::min(value, 1.0f) : 0.0f; };
   return HalfPack(clamp(HalfLow(a) * HalfLow(b) + HalfLow(c)),
                   clamp(HalfHigh(a) * HalfHigh(b) + HalfHigh(c)));
 }
-inline uint32_t HalfTanh(uint32_t a) {
-  return HalfPack(std::tanh(HalfLow(a)), std::tanh(HalfHigh(a)));
-}
-
 inline uint32_t Shuffle(uint32_t value, int lane) {
   return Emulator::Instance().Exchange(&value, 1)[lane][0];
 }

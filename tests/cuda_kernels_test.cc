@@ -251,7 +251,7 @@ void TestFeedForward(int height, int width, int rows, int channels) {
   depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, [&](int c, int tap) {
     return c < hidden ? scale * static_cast<float>(taps[c * 9 + tap]) : 0.f;
   });
-  second.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) {
+  second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) {
     return o < channels && i < hidden ? static_cast<float>(w2[o * hidden + i]) : 0.f;
   });
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
@@ -304,6 +304,40 @@ TEST(KernelsTest, StoresBlocksByPairsAsByMatrices) {
     StoreBlocksByPairs(by_pairs, threadIdx.x, vec);
   });
   EXPECT_EQ(std::memcmp(by_matrices, by_pairs, sizeof by_pairs), 0);
+}
+
+TEST(KernelsTest, StoresProductsByPairsAsByMatrices) {
+  unsigned char by_matrices[2048] = {}, by_pairs[2048] = {};
+  Emulator::Instance().Launch(1, 32, 0, [&] {
+    HalfPair sum[4][4];
+    for (int j = 0; j < 4; ++j) {
+      for (int i = 0; i < 4; ++i) sum[j][i].bits = (threadIdx.x * 4 + j) * 4 + i + 1;
+    }
+    const ProductStorer<4> storer(threadIdx.x, 1024);
+    for (int i = 0; i < 2; ++i) {
+      storer.Store(by_matrices + 512 * i, sum, i);
+      storer.StoreByPairs(by_pairs + 512 * i, sum, i);
+    }
+  });
+  EXPECT_EQ(std::memcmp(by_matrices, by_pairs, sizeof by_pairs), 0);
+  EXPECT_NE(by_pairs[2047] | by_pairs[2046] | by_pairs[2045] | by_pairs[2044], 0);
+}
+
+// Every number: within 1.6e-3 up to 8, relatively beyond.
+TEST(KernelsTest, Gelu) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    HalfPair z[1] = {{bits}};
+    const double x = 2.0 * HalfLow(bits);
+    Gelu(z);
+    const double got = HalfLow(z[0].bits);
+    if (!std::isfinite(x)) {
+      EXPECT_FALSE(std::isfinite(got));
+    } else if (x < 65520) {
+      EXPECT_NEAR(got, GeluExact(x), 1.6e-3 * std::max(1.0, std::abs(x) / 8)) << x;
+    } else {
+      EXPECT_TRUE(std::isinf(got)) << x;
+    }
+  }
 }
 
 // Dense convolutions, weights [output][input][tap].

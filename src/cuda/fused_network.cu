@@ -150,7 +150,7 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
   });
   taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores,
                  [&](int channel, int tap) { return kGeluScale * depthwise.at(channel, 0, tap); });
-  weight2.Tiles(C, kVecs, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
+  weight2.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;
   buffers["weight1"] = Upload(weight1.Take());
   buffers["depthwise"] = Upload(taps.Take());

@@ -21,8 +21,10 @@ Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 2);
   const int items = params.strips * Shape::kSlices * params.images;
-  const Segments segments =
-      ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu) * kPositionWarps, 4.0, 1);
+  // A tenth of the GPU stays free for the kernels from S to M, which run beside this one and are
+  // what feed_forward waits for.
+  const int warps = kernel.ResidentBlocks(gpu) * kPositionWarps * 9 / 10;
+  const Segments segments = ChooseSegments(params.height, items, warps, 4.0, 1);
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(CeilDivide(items * segments.count, kPositionWarps), params);

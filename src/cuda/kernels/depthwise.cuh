@@ -63,12 +63,20 @@ struct Depthwise {
     if (ends.first && lane < 4) left.bits = 0u;
     if (ends.last && lane >= 28) right.bits = 0u;
     MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) above[i] = middle[j][i];
-    Row<false>(j, row, left, right, taps[2], above);
-    MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) middle[j][i] = below[j][i];
-    Row<false>(j, row, left, right, taps[1], middle[j]);
-    Row<true>(j, row, left, right, taps[0], below[j]);
+    for (int i = 0; i < P; ++i) {
+      above[i] = middle[j][i];
+      middle[j][i] = below[j][i];
+    }
+    // Product by product for all three sums: these wait for each other's operands, not for sums.
+    if constexpr (P == 4) {
+      AddTaps(j, row[0], row[2], row[1], row[3], above, 0);
+      AddTaps(j, row[1], row[3], row[2], right, above, 1);
+      AddSides(j, left, row[1], above, 0);
+      AddSides(j, row[0], row[2], above, 1);
+    } else {
+      AddTaps(j, row[0], row[1], row[1], right, above, 0);
+      AddSides(j, left, row[0], above, 0);
+    }
   }
 
  private:
@@ -80,18 +88,28 @@ struct Depthwise {
             kFirst ? 0u : lo.bits, kFirst ? 0u : hi.bits);
   }
 
-  template <bool kFirst>
-  MSTPP_DEVICE static void Row(int j, const HalfPair (&p)[P], HalfPair left, HalfPair right,
-                               const HalfVec (&taps)[3], HalfPair (&sum)[P]) {
-    const HalfPair l = taps[0].pair[j], m = taps[1].pair[j], r = taps[2].pair[j];
-    if constexpr (P == 4) {
-      Taps<kFirst>(p[0], p[2], p[1], p[3], m, r, sum[0], sum[2]);
-      Taps<kFirst>(p[1], p[3], p[2], right, m, r, sum[1], sum[3]);
-      Side(left, p[1], l, sum[0], sum[2]);
-      Side(p[0], p[2], l, sum[1], sum[3]);
-    } else {
-      Taps<kFirst>(p[0], p[1], p[1], right, m, r, sum[0], sum[1]);
-      Side(left, p[0], l, sum[0], sum[1]);
+  // The middle and the right taps of pixels i and i + P / 2, of all three sums.
+  MSTPP_DEVICE void AddTaps(int j, HalfPair a0, HalfPair a1, HalfPair b0, HalfPair b1,
+                            HalfPair (&above)[P], int i) {
+    constexpr int kStep = kPixelStep<P>;
+    MSTPP_UNROLL
+    for (int ky = 2; ky >= 0; --ky) {
+      const HalfPair m = taps[ky][1].pair[j], r = taps[ky][2].pair[j];
+      HalfPair(&sum)[P] = ky == 2 ? above : ky == 1 ? middle[j] : below[j];
+      if (ky == 0) {
+        Taps<true>(a0, a1, b0, b1, m, r, sum[i], sum[i + kStep]);
+      } else {
+        Taps<false>(a0, a1, b0, b1, m, r, sum[i], sum[i + kStep]);
+      }
+    }
+  }
+  // The left taps.
+  MSTPP_DEVICE void AddSides(int j, HalfPair a0, HalfPair a1, HalfPair (&above)[P], int i) {
+    constexpr int kStep = kPixelStep<P>;
+    MSTPP_UNROLL
+    for (int ky = 2; ky >= 0; --ky) {
+      HalfPair(&sum)[P] = ky == 2 ? above : ky == 1 ? middle[j] : below[j];
+      Side(a0, a1, taps[ky][0].pair[j], sum[i], sum[i + kStep]);
     }
   }
   MSTPP_DEVICE static void Side(HalfPair a0, HalfPair a1, HalfPair w, HalfPair& lo, HalfPair& hi) {

@@ -56,9 +56,9 @@ struct FeedForwardShape {
   // W2 in shared memory where registers are short.
   static constexpr bool kSharedWeight2 = C != 64;
   using Dw = Depthwise<P, kFeedForwardSides>;
-  static constexpr int kStats =
+  static constexpr int kMoments =
       kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes : 0);
-  static constexpr int kSharedBytes = kStats + (kGroups > 1 ? kWarps * 16 * 8 : 0);
+  static constexpr int kSharedBytes = kMoments + (kGroups > 1 ? kWarps * 8 * 16 : 0);
 };
 
 template <int C, int P>
@@ -87,13 +87,17 @@ class FeedForward {
     ends_ = {strip == 0, strip == p.strips - 1};
     in_columns_ = static_cast<unsigned>(column_) < static_cast<unsigned>(p.width);
     stores_ = in_columns_ && (local > 0 || ends_.first) && (local < 8 * P - 1 || ends_.last);
-    image_offset_ = static_cast<size_t>(image_) * p.height * p.width * C;
+    pitch_ = p.width * C * kElement;
+    image_bytes_ = static_cast<size_t>(image_) * p.height * pitch_;
+    fetch_end_ = in_columns_ ? p.height : 0;
   }
 
   MSTPP_DEVICE void Run() {
-    const auto* matrix = static_cast<const uint4*>(p_.matrix) +
-                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * sizeof(HalfVec) * 2;
-    CopyWords(Shape::kMatrix, matrix, kGroups * kGroups * 4 * kWarpVecBytes);
+    const auto* matrix = static_cast<const unsigned char*>(p_.matrix) +
+                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * kWarpVecBytes;
+    for (int i = threadIdx.x * 16; i < kGroups * kGroups * 4 * kWarpVecBytes; i += kWarps * 512) {
+      CopyAsync(shared_ + Shape::kMatrix + i, matrix + i, true);
+    }
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
       Pass(pass);
@@ -102,50 +106,82 @@ class FeedForward {
   }
 
  private:
-  MSTPP_DEVICE void CopyWords(int offset, const uint4* source, int bytes) {
-    for (int i = threadIdx.x; i < bytes / 16; i += kWarps * 32) {
-      reinterpret_cast<uint4*>(shared_ + offset)[i] = source[i];
-    }
-  }
-
   // x1 of row y.
   MSTPP_DEVICE unsigned char* Base(int y) const {
     return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
   }
 
-  // Of this lane's pixel in row y, in bytes.
-  MSTPP_DEVICE ptrdiff_t Offset(int y) const {
-    return (static_cast<ptrdiff_t>(image_offset_) +
-            (static_cast<ptrdiff_t>(y) * p_.width + column_) * C + 32 * group_ + 8 * (lane_ & 3)) *
-           kElement;
-  }
-
-  // Starts the copy of this warp's slice of x and d in the rows y and y + 1.
+  // Starts the copy of this warp's slice of x and d in the next two rows, y and y + 1.
   MSTPP_DEVICE void Fetch(int y) {
-    const ptrdiff_t pitch = static_cast<ptrdiff_t>(p_.width) * C * kElement;
-    ptrdiff_t offset = Offset(y);
-    const int at = warp_ * kWarpVecBytes + PieceOffset(lane_);
+    const auto* x = static_cast<const char*>(p_.x) + image_bytes_;
+    const auto* d = static_cast<const char*>(p_.d) + image_bytes_;
+    unsigned char* to = shared_ + warp_ * kWarpVecBytes + PieceOffset(lane_);
     MSTPP_UNROLL
-    for (int r = 0; r < 2; ++r, offset += pitch) {
-      const bool inside =
-          in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
-      CopyAsync(shared_ + Shape::kX + r * Shape::kRow + at, static_cast<const char*>(p_.x) + offset,
-                inside);
-      CopyAsync(shared_ + Shape::kD + r * Shape::kRow + at, static_cast<const char*>(p_.d) + offset,
-                inside);
+    for (int r = 0; r < 2; ++r) {
+      const bool inside = static_cast<unsigned>(y + r) < static_cast<unsigned>(fetch_end_);
+      CopyAsync(to + Shape::kX + r * Shape::kRow, x + fetch_, inside);
+      CopyAsync(to + Shape::kD + r * Shape::kRow, d + fetch_, inside);
+      fetch_ += pitch_;
     }
     CopyCommit();
   }
 
-  // x1 of this warp's slice in the two rows fetched last.
-  MSTPP_DEVICE void Attend(float (&x1)[4][4]) {
+  // The sum and the sum of squares of this warp's 32 channels, of both of the lane's pixels: the
+  // products of the rows with ones, and the diagonals of those with themselves. What the variance
+  // loses in E x^2 - (E x)^2, in FP32, is less than what x loses in FP16.
+  struct Moments {
+    float sum[2], squares[2];
+  };
+  MSTPP_DEVICE Moments Sum(const HalfVec (&rows)[2]) const {
+    constexpr uint32_t kOnes = 0x3c003c00u;
+    float sum[4], low[4], high[4];
+    MSTPP_UNROLL
+    for (int i = 0; i < 4; ++i) sum[i] = low[i] = high[i] = 0.0f;
+    MSTPP_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      const uint32_t a0 = rows[0].pair[2 * s].bits, a1 = rows[1].pair[2 * s].bits;
+      const uint32_t a2 = rows[0].pair[2 * s + 1].bits, a3 = rows[1].pair[2 * s + 1].bits;
+      MmaHalf(sum, a0, a1, a2, a3, kOnes, kOnes, sum[0], sum[1], sum[2], sum[3]);
+      MmaHalf(low, a0, a1, a2, a3, a0, a2, low[0], low[1], low[2], low[3]);
+      MmaHalf(high, a0, a1, a2, a3, a1, a3, high[0], high[1], high[2], high[3]);
+    }
+    const bool odd = (lane_ & 4) != 0;
+    const int diagonal = (lane_ & 28) + (lane_ >> 3);
+    return {{sum[0], sum[2]},
+            {Shuffle(odd ? low[1] : low[0], diagonal), Shuffle(odd ? high[3] : high[2], diagonal)}};
+  }
+
+  // Leaves them for the warps that have the pixels' other channels.
+  MSTPP_DEVICE void Share(const Moments& moments) const {
+    if (kGroups == 1 || (lane_ & 3) != 0) return;
+    auto* shared = reinterpret_cast<float4*>(shared_ + Shape::kMoments);
+    shared[warp_ * 8 + (lane_ >> 2)] =
+        make_float4(moments.sum[0], moments.squares[0], moments.sum[1], moments.squares[1]);
+  }
+  MSTPP_DEVICE void Collect(Moments& moments) const {
+    if (kGroups == 1) return;
+    const auto* shared = reinterpret_cast<const float4*>(shared_ + Shape::kMoments);
+    moments = {};
+    MSTPP_UNROLL
+    for (int k = 0; k < kGroups; ++k) {
+      const float4 part = shared[(k * P + pixel_) * 8 + (lane_ >> 2)];
+      moments.sum[0] += part.x;
+      moments.squares[0] += part.y;
+      moments.sum[1] += part.z;
+      moments.squares[1] += part.w;
+    }
+  }
+
+  // x1 of this warp's slice in the two rows fetched last, and its moments.
+  MSTPP_DEVICE Moments Attend(HalfVec (&rows)[2]) {
+    float x1[4][4];
     const RowsLoader loader(lane_, Shape::kRow);
-    const auto rows = [&](int source, int slice) {
+    const auto load = [&](int source, int slice) {
       return loader.Load(shared_ + source + slice * kWarpVecBytes);
     };
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
-      const Rows x = rows(Shape::kX, k * P + pixel_);
+      const Rows x = load(Shape::kX, k * P + pixel_);
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         const HalfVec m =
@@ -157,84 +193,35 @@ class FeedForward {
         }
       }
     }
-    AddWide(x1, rows(Shape::kX, warp_), lane_);
-    AddWide(x1, rows(Shape::kD, warp_), lane_);
-  }
-
-  // Mean and sum of squared deviations of the lane quad's 32 channels, of which `count` are the
-  // network's and the last of all, if here, is 1.
-  MSTPP_DEVICE static void Moments(const float (&x1)[4][4], int row, int count, float& mean,
-                                   float& deviation) {
-    const float last = count < 32 ? 1.0f : 0.0f;
-    float sum = 0.0f;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) sum += x1[j][2 * row] + x1[j][2 * row + 1];
-    sum += ShuffleXor(sum, 1);
-    sum += ShuffleXor(sum, 2);
-    mean = (sum - last) * Reciprocal(static_cast<float>(count));
-    float squares = 0.0f;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const float a = x1[j][2 * row] - mean, b = x1[j][2 * row + 1] - mean;
-      squares = fmaf(a, a, fmaf(b, b, squares));
-    }
-    squares += ShuffleXor(squares, 1);
-    squares += ShuffleXor(squares, 2);
-    const float zeros = static_cast<float>(32 - count) - last;
-    deviation = squares - zeros * mean * mean - last * (1.0f - mean) * (1.0f - mean);
-  }
-
-  MSTPP_DEVICE int Count(int group) const { return min(32, p_.channels - 32 * group); }
-
-  // Moments of this warp's 32 channels, for the warps that have the pixel's other channels.
-  MSTPP_DEVICE void ShareMoments(const float (&mean)[2], const float (&deviation)[2]) {
-    if (kGroups == 1 || (lane_ & 3) != 0) return;
-    float* stats = reinterpret_cast<float*>(shared_ + Shape::kStats) + warp_ * 32;
-    MSTPP_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      stats[(r * 8 + (lane_ >> 2)) * 2] = mean[r];
-      stats[(r * 8 + (lane_ >> 2)) * 2 + 1] = deviation[r];
-    }
-  }
-  MSTPP_DEVICE void CombineMoments(int row, float& mean, float& deviation) const {
-    if constexpr (kGroups > 1) {
-      const float* stats = reinterpret_cast<const float*>(shared_ + Shape::kStats) + pixel_ * 32 +
-                           (row * 8 + (lane_ >> 2)) * 2;
-      mean = 0.0f;
-      MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) mean += stats[k * P * 32] * static_cast<float>(Count(k));
-      mean *= p_.reciprocal_channels;
-      deviation = 0.0f;
-      MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) {
-        const float shift = stats[k * P * 32] - mean;
-        deviation += stats[k * P * 32 + 1] + static_cast<float>(Count(k)) * shift * shift;
-      }
-    }
-  }
-
-  // x1 over its standard deviation, of this warp's slice, for all warps; that the mean is taken off
-  // is in W1'. The last channel says whether the pixel is inside. Also keeps x1 itself.
-  MSTPP_DEVICE void Normalise(const float (&x1)[4][4], int y, int pair, const float (&mean)[2],
-                              const float (&deviation)[2]) {
-    HalfVec rows[2];
+    AddWide(x1, load(Shape::kX, warp_), lane_);
+    AddWide(x1, load(Shape::kD, warp_), lane_);
     Narrow(x1, rows[0], rows[1]);
+    const Moments moments = Sum(rows);
+    Share(moments);
+    return moments;
+  }
+
+  // x1 over its standard deviation, of this warp's slice in the rows y and y + 1, for all warps;
+  // that the mean is taken off is in W1'. The last channel, which says whether the pixel is inside,
+  // stays as it is. Also keeps x1 itself.
+  MSTPP_DEVICE void Normalise(const HalfVec (&rows)[2], Moments moments, int y, int pair) {
+    Collect(moments);
+    const bool has_last = group_ == kGroups - 1 && (lane_ & 3) == 3;
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r) {
-      float m = mean[r], v = deviation[r];
-      CombineMoments(r, m, v);
       StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes, lane_, rows[r]);
-      const bool inside =
-          in_columns_ && static_cast<unsigned>(y + r) < static_cast<unsigned>(p_.height);
-      const float scale = inside ? ReciprocalSqrt(fmaf(v, p_.reciprocal_channels, 1e-5f)) : 0.0f;
-      HalfPair factor;
+      // Without the last channel's 1.
+      const float mean = (moments.sum[r] - 1.0f) * p_.reciprocal_channels;
+      const float square = (moments.squares[r] - 1.0f) * p_.reciprocal_channels;
+      const float variance = fmaxf(fmaf(-mean, mean, square), 0.0f);
+      const float scale = ReciprocalSqrt(variance + 1e-5f);
+      HalfPair factor, last;
       Set(factor, scale, scale);
+      last = factor;
+      if (has_last) SetHigh(last, 1.0f);
       HalfVec normed;
       MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) normed.pair[j] = Mul(rows[r].pair[j], factor);
-      if (group_ == kGroups - 1 && (lane_ & 3) == 3) {
-        SetHigh(normed.pair[3], inside ? 1.0f : 0.0f);
-      }
+      for (int j = 0; j < 4; ++j) normed.pair[j] = Mul(rows[r].pair[j], j < 3 ? factor : last);
       StoreBlocks(shared_ + Shape::kNormed + (pair * 2 + r) * Shape::kRow + warp_ * kWarpVecBytes,
                   lane_, normed);
     }
@@ -255,14 +242,18 @@ class FeedForward {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         w.first[k][j] = LoadWarpVec(first, (hidden * kGroups + k) * 4 + j, lane_);
-        const HalfVec tile = LoadWarpVec(second, (k * C / 8 + hidden) * 4 + j, lane_);
+        const int tile = (k * C / 8 + hidden) * 4 + j;
         if constexpr (Shape::kSharedWeight2) {
-          StoreWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_, tile);
+          CopyAsync(shared_ + Shape::kWeight2 + Weight2Tile(k, j) + lane_ * 16,
+                    second + tile * kWarpVecBytes + lane_ * 16, true);
         } else {
-          w.second[k][j] = tile;
+          w.second[k][j] = LoadWarpVec(second, tile, lane_);
         }
       }
     }
+  }
+  MSTPP_DEVICE int Weight2Tile(int k, int j) const {
+    return ((warp_ * kGroups + k) * 4 + j) * kWarpVecBytes;
   }
 
   // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
@@ -303,13 +294,14 @@ class FeedForward {
       }
     }
     unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
+    const ProductStorer<P> storer(lane_, kPixelStep<P> * kWarps * kWarpVecBytes);
     MSTPP_UNROLL
     for (int k = 0; k < kGroups; ++k) {
       HalfVec second[4];
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         if constexpr (Shape::kSharedWeight2) {
-          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, (warp_ * kGroups + k) * 4 + j, lane_);
+          second[j] = LoadWarpVec(shared_ + Shape::kWeight2 + Weight2Tile(k, j), 0, lane_);
         } else {
           second[j] = w.second[k][j];
         }
@@ -317,9 +309,8 @@ class FeedForward {
       HalfPair part[4][P];
       Multiply<true>(part, x, second);
       MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) {
-        StoreWarpVec(parts, (k * P + i) * kWarps + warp_, lane_,
-                     {{part[0][i], part[1][i], part[2][i], part[3][i]}});
+      for (int i = 0; i < kPixelStep<P>; ++i) {
+        storer.Store(parts + ((k * P + i) * kWarps + warp_) * kWarpVecBytes, part, i);
       }
     }
   }
@@ -327,10 +318,11 @@ class FeedForward {
   // Sums the warps' parts of this warp's slice of output row y, in the order of the warps.
   MSTPP_DEVICE void Finish(int y, int row, int pass) {
     if (!stores_ || y < row_begin_ || y >= row_end_) return;
-    const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
+    const unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow +
+                                 warp_ * kWarps * kWarpVecBytes + PieceOffset(lane_);
     HalfVec part[kWarps];
     MSTPP_UNROLL
-    for (int i = 0; i < kWarps; ++i) part[i] = LoadWarpVec(parts, warp_ * kWarps + i, lane_);
+    for (int i = 0; i < kWarps; ++i) part[i] = LoadVec(parts + i * kWarpVecBytes);
     MSTPP_UNROLL
     for (int step = 1; step < kWarps; step *= 2) {
       MSTPP_UNROLL
@@ -341,7 +333,7 @@ class FeedForward {
         }
       }
     }
-    unsigned char* out = static_cast<unsigned char*>(p_.out) + Offset(y);
+    unsigned char* out = static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + row * pitch_;
     const HalfVec base =
         LoadVec(pass == 0 ? Base(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
     HalfVec sum;
@@ -351,45 +343,44 @@ class FeedForward {
   }
 
   MSTPP_DEVICE void Pass(int pass) {
+    int y = row_begin_ - 1;
+    // Of this lane's pixel, in bytes: in row y, which is fetched next, and in the row above.
+    fetch_ = ((y * p_.width + column_) * C + 32 * group_ + 8 * (lane_ & 3)) * kElement;
+    store_ = fetch_ - pitch_;
     Weights weights;
     LoadWeights(pass, weights);
+    Fetch(y);
     Dw depthwise;
     depthwise.Load(p_.depthwise, pass * kWarps + warp_, lane_);
-
-    float x1[4][4], mean[2], deviation[2];
-    const auto attend = [&] {
-      Attend(x1);
-      MSTPP_UNROLL
-      for (int r = 0; r < 2; ++r) Moments(x1, r, Count(group_), mean[r], deviation[r]);
-      ShareMoments(mean, deviation);
-    };
-
-    int y = row_begin_ - 1;
-    Fetch(y);
     CopyWait<0>();
     __syncthreads();
-    attend();
+    HalfVec rows[2];
+    Moments moments = Attend(rows);
     __syncthreads();
-    Normalise(x1, y, 0, mean, deviation);
+    Normalise(rows, moments, y, 0);
     Fetch(y + 2);
-    CopyWait<0>();
     __syncthreads();
 
     MSTPP_NO_UNROLL
     for (int pair = 0; y <= row_end_; y += 2, pair ^= 1) {
       const bool warming = y < row_begin_, more = y + 2 <= row_end_;
       Hidden(pair, 0, warming, weights, depthwise);
-      if (more) attend();
+      if (warming) {  // the first time: see the loop's end
+        CopyWait<0>();
+        __syncthreads();
+      }
+      if (more) moments = Attend(rows);
       __syncthreads();
       Finish(y - 1, 0, pass);
       if (more) {
-        Normalise(x1, y + 2, pair ^ 1, mean, deviation);
+        Normalise(rows, moments, y + 2, pair ^ 1);
         Fetch(y + 4);
       }
       Hidden(pair, 1, warming, weights, depthwise);
       CopyWait<0>();
       __syncthreads();
       Finish(y, 1, pass);
+      store_ += 2 * pitch_;
     }
   }
 
@@ -398,7 +389,9 @@ class FeedForward {
   int lane_, warp_, pixel_, group_, image_, row_begin_, row_end_, column_;
   StripEnds ends_;
   bool in_columns_, stores_;
-  size_t image_offset_;
+  int fetch_end_;              // the rows above it, if not negative, are inside
+  int pitch_, fetch_, store_;  // of an image, which has less than 2^31 bytes
+  size_t image_bytes_;         // before it
 };
 
 }  // namespace mstpp::cuda

@@ -39,6 +39,11 @@ MSTPP_DEVICE uint32_t HalfAdd(uint32_t a, uint32_t b) {
 MSTPP_DEVICE uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
   return AsBits(__hfma2(AsHalf2(a), AsHalf2(b), AsHalf2(c)));
 }
+// c - a * b.
+MSTPP_DEVICE uint32_t HalfNegatedFma(uint32_t a, uint32_t b, uint32_t c) {
+  return AsBits(__hfma2(__hneg2(AsHalf2(a)), AsHalf2(b), AsHalf2(c)));
+}
+MSTPP_DEVICE uint32_t HalfAbs(uint32_t a) { return AsBits(__habs2(AsHalf2(a))); }
 // a * b + c, clamped to [0, 1]; NaN gives 0.
 MSTPP_DEVICE uint32_t HalfFmaSaturate(uint32_t a, uint32_t b, uint32_t c) {
   return AsBits(__hfma2_sat(AsHalf2(a), AsHalf2(b), AsHalf2(c)));
@@ -91,13 +96,6 @@ MSTPP_DEVICE void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, 
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
 }
-// tanh of two halves, within 2^-11 of the value.
-MSTPP_DEVICE uint32_t HalfTanh(uint32_t a) {
-  uint32_t result;
-  asm("tanh.approx.f16x2 %0, %1;" : "=r"(result) : "r"(a));
-  return result;
-}
-
 // The transpose of an 8 x 8 matrix of halves spread over a warp, a row every four lanes.
 MSTPP_DEVICE uint32_t TransposeHalf(uint32_t a) {
   uint32_t result;
@@ -194,7 +192,11 @@ MSTPP_DEVICE void CopyWait() {
 }
 
 // To a unit or two in the last place.
-MSTPP_DEVICE float ReciprocalSqrt(float value) { return rsqrtf(value); }
+MSTPP_DEVICE float ReciprocalSqrt(float value) {
+  float result;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
 MSTPP_DEVICE float Reciprocal(float value) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
