@@ -4,6 +4,7 @@
 #define MSTPP_EMULATE_CUDA
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "cuda/kernels/portable_position.cuh"
 #include "cuda/kernels/portable_product.cuh"
 #include "cuda/memory_plan.h"
+#include "cuda/pack.h"
 #include "cuda/views.h"
 #include "mstpp/model.h"
 
@@ -121,21 +123,23 @@ void TestFeedForward(int images, int height, int width, int channels, double tol
     }
   }
 
-  Floats taps_padded(9 * hidden_stride, 0.0f), bias_padded = bias, y(x.size(), NAN);
-  for (int tap = 0; tap < 9; ++tap) {
-    std::copy_n(&taps[tap * hidden], hidden, &taps_padded[tap * hidden_stride]);
-  }
-  bias_padded.resize(hidden_stride, 0.0f);
-  const Floats weight1 = Pack(w1, hidden, channels), weight2 = Pack(w2, channels, hidden);
+  Floats y(x.size(), NAN);
+  const Floats depthwise = DepthwiseAndBias(
+      hidden_stride, [&](int o, int tap) { return taps[tap * hidden + o]; }, bias);
+  using Shape = FeedForwardShape<kTerms, kC>;
+  const Floats weight1 = FirstFactors(Shape::kParts, hidden_stride, kC, [&](int o, int i) {
+    return o < hidden && i < channels ? w1[o * channels + i] : 0.0f;
+  });
+  const Floats weight2 = SecondFactors(Shape::kParts, kC, hidden_stride, [&](int o, int i) {
+    return o < channels && i < hidden ? w2[o * hidden + i] : 0.0f;
+  });
   const FeedForwardParams<float> p{{x.data(), images, height, width, stride},
                                    y.data(),
                                    weight1.data(),
-                                   bias_padded.data(),
-                                   taps_padded.data(),
+                                   depthwise.data(),
                                    weight2.data(),
                                    channels,
                                    hidden_stride};
-  using Shape = FeedForwardShape<kC>;
   const int blocks = Tile::Count(images, height, width);
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
                               [&] { TileFeedForward<kTerms, kC, float>(p).Run(); });
@@ -145,8 +149,31 @@ void TestFeedForward(int images, int height, int width, int channels, double tol
 TEST(PortableKernelsTest, FeedForward) {
   TestFeedForward<3, 32>(2, 11, 21, 31, 1e-6);
   TestFeedForward<1, 32>(1, 8, 16, 5, 2e-3);
+  TestFeedForward<3, 64>(1, 3, 7, 40, 1e-6);
   TestFeedForward<3, 64>(1, 9, 5, 62, 1e-6);
   TestFeedForward<3, 128>(1, 4, 18, 70, 1e-6);
+}
+
+// The same numbers as if the kernel split them, and no others.
+TEST(PackTest, FactorsAreSplitAsByTheKernel) {
+  const Floats w = Generator().Draw(16 * 32, 1.0);
+  const auto weight = [&](int o, int i) { return w[o * 32 + i]; };
+  for (const Floats& packed :
+       {FirstFactors(2, 16, 32, weight),
+        SecondFactors(2, 32, 16, [&](int o, int i) { return weight(i, o); })}) {
+    Floats sums, expected = w;
+    for (size_t i = 0; i < packed.size(); ++i) {
+      if (i / 128 % 2 != 0) continue;
+      sums.push_back(packed[i] + packed[i + 128]);
+      SplitFactor<3, 1> split;
+      split.Set(0, sums.back());
+      EXPECT_EQ(AsUint(packed[i]), split.big[0] & kTf32Mask);
+      EXPECT_EQ(AsUint(packed[i + 128]), split.small[0]);
+    }
+    std::sort(sums.begin(), sums.end());
+    std::sort(expected.begin(), expected.end());
+    EXPECT_EQ(sums, expected);
+  }
 }
 
 // y = GELU(conv(x) + bias) + residual, kSize x kSize taps with stride kStride.

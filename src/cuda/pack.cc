@@ -3,6 +3,7 @@
 
 #include <cuda_fp16.h>
 
+#include <bit>
 #include <cstring>
 
 namespace mstpp::cuda {
@@ -82,6 +83,60 @@ void Packer::Depthwise(int channels, bool left_diagonals,
       }
     }
   }
+}
+
+namespace {
+
+// Rounded as SplitFactor of kernels/portable.cuh does it.
+void AppendSplit(std::vector<float>& packed, int parts,
+                 const std::function<float(int g, int t, int element)>& weight) {
+  for (int part = 0; part < parts; ++part) {
+    for (int i = 0; i < 128; ++i) {
+      const float value = weight(i / 16, i / 4 % 4, i % 4);
+      const auto big =
+          std::bit_cast<float>((std::bit_cast<uint32_t>(value) + 0x1000u) & 0xffffe000u);
+      packed.push_back(part == 0 ? big : value - big);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<float> FirstFactors(int parts, int hidden, int inputs, const Packer::Matrix& weight) {
+  std::vector<float> packed;
+  for (int h = 0; h < hidden; h += 16) {
+    for (int i = 0; i < inputs; i += 8) {
+      AppendSplit(packed, parts, [&](int g, int t, int element) {
+        return weight(h + 2 * g + element % 2, i / 16 * 16 + 4 * t + i % 16 / 4 + element / 2);
+      });
+    }
+  }
+  return packed;
+}
+
+std::vector<float> SecondFactors(int parts, int outputs, int hidden, const Packer::Matrix& weight) {
+  std::vector<float> packed;
+  for (int h = 0; h < hidden; h += 16) {
+    for (int o = 0; o < outputs; o += 8) {
+      AppendSplit(packed, parts,
+                  [&](int g, int t, int element) { return weight(o + g, h + 4 * t + element); });
+    }
+  }
+  return packed;
+}
+
+std::vector<float> DepthwiseAndBias(int hidden, const Packer::Matrix& tap,
+                                    const std::vector<float>& bias) {
+  std::vector<float> packed;
+  for (int h = 0; h < hidden; h += 16) {
+    for (int t = 0; t < 10; ++t) {
+      for (int o = h; o < h + 16; ++o) {
+        const bool exists = o < static_cast<int>(bias.size());
+        packed.push_back(!exists ? 0.0f : t < 9 ? tap(o, t) : bias[o]);
+      }
+    }
+  }
+  return packed;
 }
 
 }  // namespace mstpp::cuda

@@ -43,4 +43,14 @@ class Packer {
   std::vector<unsigned char> bytes_;
 };
 
+// The weights of a feed-forward network as the portable kernel copies them, 16 hidden channels
+// after another (kernels/portable_feed_forward.cuh). All counts are multiples of 16. Those of the
+// products are TF32 in the order in which lanes load them: 128 of a warp, rounded, and with `parts`
+// = 2 behind them what that leaves of each.
+std::vector<float> FirstFactors(int parts, int hidden, int inputs, const Packer::Matrix& weight);
+std::vector<float> SecondFactors(int parts, int outputs, int hidden, const Packer::Matrix& weight);
+// [hidden / 16][9 taps and the bias][16]; beyond the biases there are zeros.
+std::vector<float> DepthwiseAndBias(int hidden, const Packer::Matrix& tap,
+                                    const std::vector<float>& bias);
+
 }  // namespace mstpp::cuda

@@ -68,23 +68,29 @@ Launch ConvLaunch(const ProductSize& size, const Map<const T>& x, const float* w
 }
 
 template <int kTerms, int kC, class T>
-__global__ void __launch_bounds__(FeedForwardShape<kC>::kThreads, kC == 32   ? 3
-                                                                  : kC == 64 ? 2
-                                                                             : 1)
+__global__ void __launch_bounds__(FeedForwardShape<kTerms, kC>::kThreads, kC == 32   ? 3
+                                                                          : kC == 64 ? 2
+                                                                                     : 1)
     TileFeedForwardKernel(const __grid_constant__ FeedForwardParams<T> p) {
   TileFeedForward<kTerms, kC, T>(p).Run();
 }
 template <int kTerms, class T>
 Launch FeedForwardLaunch(const FeedForwardParams<T>& p) {
   const auto bind = [&]<int kC>() {
-    using Shape = FeedForwardShape<kC>;
+    using Shape = FeedForwardShape<kTerms, kC>;
     const Kernel<FeedForwardParams<T>> kernel{TileFeedForwardKernel<kTerms, kC, T>, Shape::kThreads,
                                               Shape::kSharedBytes};
     kernel.Prepare();
     return kernel.Bind(Tile::Count(p.x.images, p.x.height, p.x.width), p);
   };
-  if (p.x.stride <= 32) return bind.template operator()<32>();
-  return p.x.stride <= 64 ? bind.template operator()<64>() : bind.template operator()<128>();
+  switch (FeedForwardWidth(p.channels)) {
+    case 32:
+      return bind.template operator()<32>();
+    case 64:
+      return bind.template operator()<64>();
+    default:
+      return bind.template operator()<128>();
+  }
 }
 
 template <class T>

@@ -7,6 +7,7 @@
 #include "cuda/kernels.cuh"
 #include "cuda/layer_weights.h"
 #include "cuda/memory_plan.h"
+#include "cuda/pack.h"
 #include "cuda/portable_kernels.cuh"
 #include "cuda/program.h"
 #include "model/padding.h"
@@ -32,7 +33,7 @@ class PortableNetwork final : public DeviceNetwork {
   PortableNetwork(const Network& network, Precision storage, const DeviceInfo& gpu)
       : graph_(network.graph), storage_(storage) {
     // An SM of some GPUs has 100 KiB of shared memory.
-    const bool large = portable::FeedForwardShape<128>::kSharedBytes <= gpu.shared_bytes;
+    const bool large = portable::FeedForwardShape<kTerms, 128>::kSharedBytes <= gpu.shared_bytes;
     fused_channels_ = large ? 128 : 64;
     for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
   }
@@ -125,11 +126,24 @@ Buffers PortableNetwork<T, kTerms>::Pack(const Node& node, const StateDict& tens
       break;
     case Op::kFeedForward: {
       const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/false);
-      buffers["weight1"] = Upload(ProductWeights(
-          folded.hidden, folded.channels, 1, [&](int o, int i, int) { return folded.at(o, i); }));
-      buffers["bias1"] = Upload(Padded(folded.bias));
-      buffers["depthwise"] = Upload(DepthwiseWeights(tensor(".fn.net.2.weight")));
-      buffers["weight2"] = Upload(DenseWeights(tensor(".fn.net.4.weight"), 1));
+      const Tensor &depthwise = tensor(".fn.net.2.weight"), &second = tensor(".fn.net.4.weight");
+      const auto first = [&](int o, int i, int = 0) { return folded.at(o, i); };
+      if (Fuses(Stride(folded.channels))) {
+        constexpr int kParts = portable::FeedForwardShape<kTerms, 32>::kParts;
+        const int width = portable::FeedForwardWidth(folded.channels);
+        const int hidden = Stride(folded.hidden);
+        const WeightView taps(depthwise), w2(second);
+        buffers["weight1"] = Upload(FirstFactors(kParts, hidden, width, first));
+        buffers["depthwise"] = Upload(DepthwiseAndBias(
+            hidden, [&](int o, int tap) { return taps.at(o, 0, tap); }, folded.bias));
+        buffers["weight2"] =
+            Upload(SecondFactors(kParts, width, hidden, [&](int o, int i) { return w2.at(o, i); }));
+      } else {
+        buffers["weight1"] = Upload(ProductWeights(folded.hidden, folded.channels, 1, first));
+        buffers["bias1"] = Upload(Padded(folded.bias));
+        buffers["depthwise"] = Upload(DepthwiseWeights(depthwise));
+        buffers["weight2"] = Upload(DenseWeights(second, 1));
+      }
       break;
     }
     case Op::kDownsample:
@@ -372,7 +386,7 @@ class PortableNetwork<T, kTerms>::Compiler {
     const int c = Channels(node.input);
     if (network_.Fuses(x.stride)) {
       Add("feed_forward", portable::FeedForwardLaunch<kTerms>(portable::FeedForwardParams<T>{
-                              x, Value(node.output).data, W("weight1"), W("bias1"), W("depthwise"),
+                              x, Value(node.output).data, W("weight1"), W("depthwise"),
                               W("weight2"), c, Stride(4 * c)}));
       return;
     }

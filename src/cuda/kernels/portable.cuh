@@ -156,6 +156,10 @@ struct SplitFactor {
 MSTPP_DEVICE Four AsFour(const uint32_t (&bits)[4]) {
   return {{AsFloat(bits[0]), AsFloat(bits[1]), AsFloat(bits[2]), AsFloat(bits[3])}};
 }
+MSTPP_DEVICE float2 LoadTwo(const float* from) { return *reinterpret_cast<const float2*>(from); }
+MSTPP_DEVICE void StoreTwo(float* to, float low, float high) {
+  *reinterpret_cast<float2*>(to) = make_float2(low, high);
+}
 
 // d(i) += a(i) b(i) for i < kCount, over the 16 inputs of two steps; in turns, so that the products
 // hide each other's latency. The tensor cores add by truncating, so that long sums drift: three
@@ -209,6 +213,26 @@ MSTPP_DEVICE void SetColumn(SplitFactor<kTerms, 2> (&w)[2], const Four& four) {
   MSTPP_UNROLL
   for (int i = 0; i < 4; ++i) w[i / 2].Set(i % 2, four.v[i]);
 }
+// The same of factors that were split before: the small parts begin `small` floats further on.
+// A step's of the first factor are in the order of the instruction.
+template <int kTerms>
+MSTPP_DEVICE void LoadRows(SplitFactor<kTerms, 4>& x, const float* from, int small) {
+  const Four big_part = LoadFour(from), small_part = kTerms == 3 ? LoadFour(from + small) : Four{};
+  MSTPP_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    x.big[i] = AsUint(big_part.v[i]);
+    x.small[i] = AsUint(small_part.v[i]);
+  }
+}
+template <int kTerms>
+MSTPP_DEVICE void LoadColumn(SplitFactor<kTerms, 2> (&w)[2], const float* from, int small) {
+  const Four big_part = LoadFour(from), small_part = kTerms == 3 ? LoadFour(from + small) : Four{};
+  MSTPP_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    w[i / 2].big[i % 2] = AsUint(big_part.v[i]);
+    w[i / 2].small[i % 2] = AsUint(small_part.v[i]);
+  }
+}
 
 // Sums go through shared memory, so that threads write four channels each: those of 128 pixels by
 // kN outputs, in rows without bank conflicts. First a warp's of 16 pixels, from row `first` on.
@@ -222,7 +246,7 @@ MSTPP_DEVICE void StageSums(float* staged, int first, const float (&sum)[kTiles]
     MSTPP_UNROLL
     for (int half = 0; half < 2; ++half) {
       float* at = staged + (first + 8 * half + g) * kSumsRow<kN> + 8 * n + 2 * t;
-      *reinterpret_cast<float2*>(at) = make_float2(sum[n][2 * half], sum[n][2 * half + 1]);
+      StoreTwo(at, sum[n][2 * half], sum[n][2 * half + 1]);
     }
   }
 }

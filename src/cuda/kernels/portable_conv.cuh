@@ -78,14 +78,7 @@ MSTPP_DEVICE void TileConv(const ProductSize& size, const Map<const T>& x, const
           SplitFactor<kTerms, 2> w[kTogether][2];
           MSTPP_UNROLL
           for (int i = 0; i < kTogether; ++i) {
-            const Four big = LoadFour(slab + 8 * (n + i) * kSlab);
-            MSTPP_UNROLL
-            for (int e = 0; e < 4; ++e) w[i][e / 2].big[e % 2] = AsUint(big.v[e]);
-            if constexpr (kTerms == 3) {
-              const Four small = LoadFour(slab + 8 * (n + i) * kSlab + Shape::kCount);
-              MSTPP_UNROLL
-              for (int e = 0; e < 4; ++e) w[i][e / 2].small[e % 2] = AsUint(small.v[e]);
-            }
+            LoadColumn(w[i], slab + 8 * (n + i) * kSlab, Shape::kCount);
           }
           Multiply<kTerms, kTogether>([&](int) { return pixels; }, [&](int i) { return w[i]; },
                                       [&](int i) { return sum[n + i]; });
