@@ -64,6 +64,15 @@ Floats Pack(const Floats& weights, int outputs, int inputs) {
 
 double GeluExact(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
+TEST(PortableKernelsTest, Gelu) {
+  for (int i = -120000; i <= 120000; ++i) {
+    const float x = static_cast<float>(i) * 1e-4f, size = std::abs(x);
+    ASSERT_NEAR(Gelu(x), GeluExact(x), 1e-7f * size) << x;
+  }
+  EXPECT_EQ(Gelu(-3e38f), 0.0f);
+  EXPECT_EQ(Gelu(3e38f), 3e38f);
+}
+
 // || got - expected || / || expected ||, of the channels that there are; zeros behind.
 void ExpectNear(const Floats& got, const std::vector<double>& expected, int channels,
                 double tolerance) {
