@@ -192,7 +192,10 @@ class TileFeedForward {
   MSTPP_DEVICE void First(int h) const {
     const float* weights = shared_ + Shape::kWeight1 + 4 * Lane();
     const float* rows = shared_ + (8 * warp_ + PixelOf(g_)) * kSlab + 4 * t_;
-    float sum[kTiles][4] = {};
+    const float2 bias = LoadTwo(DepthwiseWeights(h) + Shape::kBias + 2 * g_);
+    float sum[kTiles][4];
+    MSTPP_UNROLL
+    for (int i = 0; i < 4 * kTiles; ++i) sum[i / 4][i % 4] = i % 4 < 2 ? bias.x : bias.y;
     const int inputs = kC == 32 ? kC : p_.x.stride;
     MSTPP_NO_UNROLL
     for (int pair = 0; pair < inputs; pair += 2 * kSlab) {  // behind the inputs there are zeros
@@ -212,12 +215,9 @@ class TileFeedForward {
       weights += 4 * kFactor;
       rows += 2 * kSlab * Shape::kAll;
     }
-    const float2 bias = LoadTwo(DepthwiseWeights(h) + Shape::kBias + 2 * g_);
     MSTPP_UNROLL
     for (int i = 0; i < 2 * kTiles; ++i) {
-      const float low = Gelu(sum[i / 2][i % 2] + bias.x);
-      const float high = Gelu(sum[i / 2][i % 2 + 2] + bias.y);
-      StoreTwo(HiddenAt(i), low, high);
+      StoreTwo(HiddenAt(i), Gelu(sum[i / 2][i % 2]), Gelu(sum[i / 2][i % 2 + 2]));
     }
     if (outside_ == 0) return;
     MSTPP_NO_UNROLL
