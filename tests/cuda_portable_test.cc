@@ -160,7 +160,9 @@ TEST(PortableKernelsTest, FeedForward) {
   TestFeedForward<1, 32>(1, 8, 16, 5, 2e-3);
   TestFeedForward<3, 64>(1, 3, 7, 40, 1e-6);
   TestFeedForward<3, 64>(1, 9, 5, 62, 1e-6);
+  TestFeedForward<1, 64>(1, 9, 17, 62, 2e-3);
   TestFeedForward<3, 128>(1, 4, 18, 70, 1e-6);
+  TestFeedForward<1, 128>(1, 5, 7, 124, 2e-3);
 }
 
 // The same numbers as if the kernel split them, and no others.
