@@ -278,19 +278,6 @@ inline uint32_t TransposeHalf(uint32_t a) {
   return element(column, row) | element(column + 1, row) << 16;
 }
 
-inline bool IsLastBlock(int* count, int blocks, int* flag) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    *flag = ++*count == blocks;
-    if (*flag != 0) *count = 0;
-  }
-  __syncthreads();
-  const bool is_last = *flag != 0;
-  __syncthreads();
-  return is_last;
-}
-inline float LoadFresh(const float* address) { return *address; }
-
 constexpr bool kStoresMatrices = true;
 // What lane `lane` has of matrix i lies where lane 8 i + lane / 4 says.
 inline unsigned char* MatrixWord(const uint32_t (*addresses)[8], int i, int lane) {

@@ -624,10 +624,9 @@ void TestGram(int pixels, int blocks) {
   using Shape = Gram16Shape<C>;
   Emulator::Instance().Launch(blocks, Shape::kWarps * 32, Shape::kSharedBytes,
                               [&] { Gram16<C>(p).Run(); });
-  int finished[3] = {1, 2, 3};
-  const GramReduceParams r{partials.data(), s.data(), finished, 3, blocks, C * C, 1};
-  Emulator::Instance().Launch(Shape::kAllTiles, 256, 4096, [&] { Gram16ReduceBody<C>(r); });
-  for (const int count : finished) EXPECT_EQ(count, 0);
+  const GramReduceParams r{partials.data(), s.data(), blocks, C * C, 1};
+  Emulator::Instance().Launch(Shape::kAllTiles, kReduceThreads, kReduceThreads * 16,
+                              [&] { Gram16ReduceBody<C>(r); });
   for (int i = 0; i < C; ++i) {
     for (int j = 0; j < C; ++j) {
       double sum = 0;
@@ -651,8 +650,7 @@ TEST(KernelsTest, AttentionMatrix) {
   const Doubles wq = generator.Draw(n * n, 0.2), wk = generator.Draw(n * n, 0.2),
                 wv = generator.Draw(n * n, 0.2), wp = generator.Draw(n * n, 0.2);
   const std::vector<float> rescale = {3.0f, 5.0f};
-  std::vector<float> bias(n, 0.5f), s(C * C, 0.f), softmax(AttentionFloats(n, heads), NAN);
-  std::vector<int> finished(heads, 0);
+  std::vector<float> bias(n, 0.5f), s(C * C, 0.f), logits(AttentionFloats(n, heads), NAN);
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
       double sum = 0;
@@ -679,9 +677,8 @@ TEST(KernelsTest, AttentionMatrix) {
                     .wv = v.data(),
                     .wproj = pr.data(),
                     .rescale = rescale.data(),
-                    .finished = finished.data(),
                     .bias = bias.data(),
-                    .softmax = softmax.data(),
+                    .logits = logits.data(),
                     .matrix = plain.data(),
                     .channels = n,
                     .heads = heads,
@@ -689,12 +686,8 @@ TEST(KernelsTest, AttentionMatrix) {
                     .images = 1,
                     .stride = stride};
   const int shared_bytes = AttentionShape(n, heads).size * 4;
-  // Twice, for a kernel that is timed runs over and over: its counts must end as they began.
-  for (int run = 0; run < 2; ++run) {
-    Emulator::Instance().Launch(AttentionLogitsBlocks(n, heads), kAttentionThreads, shared_bytes,
-                                [&] { AttentionLogitsBody(p); });
-    EXPECT_EQ(finished, std::vector<int>(heads, 0));
-  }
+  Emulator::Instance().Launch(AttentionLogitsBlocks(n, heads), kAttentionThreads, shared_bytes,
+                              [&] { AttentionLogitsBody(p); });
   Emulator::Instance().Launch(C / kAttentionRows, kAttentionThreads, shared_bytes,
                               [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
   p.matrix = tiles.data();
@@ -755,9 +748,10 @@ TEST(KernelsTest, SoftmaxOfManyBands) {
   const int n = 520, pixels = 20;
   Generator generator(11);
   const Doubles x = generator.Draw(pixels * n, 1.0);
-  std::vector<float> s(n * n), w(n * n, 0.f), softmax(AttentionFloats(n, 1), NAN);
+  std::vector<float> s(n * n), w(n * n, 0.f), logits(AttentionFloats(n, 1), NAN);
+  std::vector<float> matrix((n + 15) / 16 * 16 * n, NAN);
   for (int i = 0; i < n; ++i) {
-    w[i * n + i] = 1.0f;  // queries and keys are the channels themselves
+    w[i * n + i] = 1.0f;  // queries, keys and values are the channels themselves
     for (int j = 0; j < n; ++j) {
       double sum = 0;
       for (int p = 0; p < pixels; ++p) sum += x[p * n + i] * x[p * n + j];
@@ -765,32 +759,35 @@ TEST(KernelsTest, SoftmaxOfManyBands) {
     }
   }
   const float rescale = 4.0f;
-  int finished = 0;
   const AttentionParams p{.s = s.data(),
                           .wq = w.data(),
                           .wk = w.data(),
-                          .wv = nullptr,
-                          .wproj = nullptr,
+                          .wv = w.data(),
+                          .wproj = w.data(),
                           .rescale = &rescale,
-                          .finished = &finished,
                           .bias = nullptr,
-                          .softmax = softmax.data(),
-                          .matrix = nullptr,
+                          .logits = logits.data(),
+                          .matrix = matrix.data(),
                           .channels = n,
                           .heads = 1,
                           .C = n,
                           .images = 1,
                           .stride = n};
-  Emulator::Instance().Launch(AttentionLogitsBlocks(n, 1), kAttentionThreads,
-                              AttentionShape(n, 1).size * 4, [&] { AttentionLogitsBody(p); });
-  for (int i = 0; i < n; ++i) {
+  const int shared_bytes = AttentionShape(n, 1).size * 4, blocks = 3;
+  Emulator::Instance().Launch(AttentionLogitsBlocks(n, 1), kAttentionThreads, shared_bytes,
+                              [&] { AttentionLogitsBody(p); });
+  Emulator::Instance().Launch(blocks, kAttentionThreads, shared_bytes,
+                              [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
+  for (int i = 0; i < blocks * kAttentionRows; ++i) {
     Doubles expected(n);
     double sum = 0;
     for (int j = 0; j < n; ++j) {
       const double norms = std::sqrt(static_cast<double>(s[i * n + i]) * s[j * n + j]);
       sum += expected[j] = std::exp(rescale * s[i * n + j] / norms);
     }
-    for (int j = 0; j < n; ++j) ASSERT_NEAR(softmax[i * n + j], expected[j] / sum, 1e-6);
+    for (int j = 0; j < n; ++j) {
+      ASSERT_NEAR(matrix[(j / 16 * n + i) * 16 + j % 16], expected[j] / sum, 1e-6);
+    }
   }
 }
 

@@ -47,7 +47,7 @@ class FusedNetwork final : public DeviceNetwork {
     MemoryPlan memory;
     size_t values = 0;
   };
-  enum Temporary { kD, kPartials, kGram, kSoftmax, kMatrix, kTemporaries };
+  enum Temporary { kD, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   static constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
 
@@ -205,8 +205,8 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& 
   std::vector<size_t> bytes(kTemporaries);
   bytes[kD] = n * pixels * C * sizeof(uint16_t);
   bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
-  bytes[kGram] = n * (C * C * sizeof(float) + node.heads * sizeof(int));
-  bytes[kSoftmax] = n * AttentionFloats(channels, node.heads) * sizeof(float);
+  bytes[kGram] = n * C * C * sizeof(float);
+  bytes[kLogits] = n * AttentionFloats(channels, node.heads) * sizeof(float);
   bytes[kMatrix] = n * C * C * sizeof(uint16_t);
   return bytes;
 }
@@ -284,16 +284,14 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         const int blocks = GramBlocks(C, height * width);
         auto* partials = static_cast<float*>(temporary(i, kPartials));
         auto* gram = static_cast<float*>(temporary(i, kGram));
-        auto* finished = reinterpret_cast<int*>(gram + static_cast<size_t>(shape.images) * C * C);
         const AttentionParams attention{.s = gram,
                                         .wq = floats("wq"),
                                         .wk = floats("wk"),
                                         .wv = floats("wv"),
                                         .wproj = floats("wproj"),
                                         .rescale = floats("rescale"),
-                                        .finished = finished,
                                         .bias = floats("bias"),
-                                        .softmax = static_cast<float*>(temporary(i, kSoftmax)),
+                                        .logits = static_cast<float*>(temporary(i, kLogits)),
                                         .matrix = temporary(i, kMatrix),
                                         .channels = c,
                                         .heads = node.heads,
@@ -306,8 +304,6 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         add(node, "gram_reduce",
             Gram16ReduceLaunch(C, {.partials = partials,
                                    .sum = gram,
-                                   .finished = finished,
-                                   .counts = shape.images * node.heads,
                                    .blocks = blocks,
                                    .size = C * C,
                                    .images = shape.images}),

@@ -47,7 +47,7 @@ class PortableNetwork final : public DeviceNetwork {
 
  private:
   // Memory a node needs besides its values: hidden maps and the attention's small matrices.
-  enum Temporary { kV, kD, kHidden, kPartials, kGram, kSoftmax, kMatrix, kTemporaries };
+  enum Temporary { kV, kD, kHidden, kPartials, kGram, kLogits, kMatrix, kTemporaries };
 
   int Channels(int value) const { return graph_.values[value].channels; }
   // Whether the feed-forward network of so many channels is one kernel.
@@ -183,8 +183,8 @@ std::vector<size_t> PortableNetwork<T, kTerms>::TemporaryBytes(const Node& node,
   if (node.op == Op::kSpectralAttention) {
     bytes[kV] = bytes[kD] = n * pixels * stride * sizeof(T);
     bytes[kPartials] = n * GramSumBlocks(static_cast<int>(pixels)) * stride * stride * 4;
-    bytes[kGram] = n * (stride * stride + node.heads) * 4;
-    bytes[kSoftmax] = n * AttentionFloats(value.channels, node.heads) * 4;
+    bytes[kGram] = n * stride * stride * 4;
+    bytes[kLogits] = n * AttentionFloats(value.channels, node.heads) * 4;
     bytes[kMatrix] = n * stride * stride * 4;
   } else if (node.op == Op::kFeedForward && !Fuses(static_cast<int>(stride))) {
     bytes[kHidden] = n * pixels * Stride(4 * value.channels) * sizeof(T);
@@ -326,8 +326,6 @@ class PortableNetwork<T, kTerms>::Compiler {
     const int level = graph_.values[node.input].level, c = Channels(node.input);
     const Map<T> v = MapAt(Temporary(kV), level, c), d = MapAt(Temporary(kD), level, c);
     const int blocks = GramSumBlocks(x.height * x.width);
-    auto* finished = reinterpret_cast<int*>(Floats(kGram) + static_cast<size_t>(shape_.images) *
-                                                                x.stride * x.stride);
     Add("gram",
         portable::GramSumLaunch<kGramTerms>(
             portable::GramSumParams<T>{x, Floats(kPartials), blocks}),
@@ -335,8 +333,6 @@ class PortableNetwork<T, kTerms>::Compiler {
     Add("gram_reduce",
         GramReduceLaunch({.partials = Floats(kPartials),
                           .sum = Floats(kGram),
-                          .finished = finished,
-                          .counts = shape_.images * node.heads,
                           .blocks = blocks,
                           .size = x.stride * x.stride,
                           .images = shape_.images}),
@@ -347,9 +343,8 @@ class PortableNetwork<T, kTerms>::Compiler {
                                     .wv = W("wv"),
                                     .wproj = W("wproj"),
                                     .rescale = W("rescale"),
-                                    .finished = finished,
                                     .bias = W("bias"),
-                                    .softmax = Floats(kSoftmax),
+                                    .logits = Floats(kLogits),
                                     .matrix = Temporary(kMatrix),
                                     .channels = c,
                                     .heads = node.heads,

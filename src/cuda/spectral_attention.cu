@@ -44,20 +44,20 @@ Launch LaunchGram16(const GramParams& params) {
   return kernel.Bind(params.blocks * params.images, params);
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(kReduceThreads)
     GramReduceKernel(const __grid_constant__ GramReduceParams params) {
   GramReduceBody(params);
 }
 
 template <int C>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(kReduceThreads)
     Gram16ReduceKernel(const __grid_constant__ GramReduceParams params) {
   Gram16ReduceBody<C>(params);
 }
 
 template <int C>
 Launch LaunchGram16Reduce(const GramReduceParams& params) {
-  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, 256, 256 * 16};
+  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, kReduceThreads, kReduceThreads * 16};
   return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params);
 }
 
@@ -113,7 +113,7 @@ Launch GramLaunch(int C, GramParams params) {
 }
 
 Launch GramReduceLaunch(GramReduceParams params) {
-  const Kernel<GramReduceParams> kernel{GramReduceKernel, 256, 256 * 4};
+  const Kernel<GramReduceParams> kernel{GramReduceKernel, kReduceThreads, kReduceThreads * 4};
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 

@@ -8,10 +8,10 @@
 // with norms of at least 1e-12, F.normalize's clamp.
 //
 // Two kernels, all in FP32. AttentionLogits: a block takes a few rows W of Wq or Wk, and from R = W
-// S their norms and, of keys, their rows of K'Q; the last block of a head to finish takes the
-// softmax of its rows. AttentionMatrix: a block takes a few rows of Wproj, that is outputs,
-// multiplies them by the softmax and that by Wv, and packs its rows of M as tiles for the
-// feed-forward kernel. Weights that are needed by columns lie transposed.
+// S their norms and, of keys, their rows of K'Q. AttentionMatrix: a block takes the softmax, and a
+// few rows of Wproj, that is outputs, multiplies them by the softmax and that by Wv, and packs its
+// rows of M as tiles for the feed-forward kernel. Weights that are needed by columns lie
+// transposed.
 #pragma once
 
 #include "cuda/kernels/lanes.cuh"
@@ -23,9 +23,8 @@ struct AttentionParams {
   const float *wq, *wk, *wv;  // [input c][output stride]: transposed; wv as it is: [output][input]
   const float* wproj;         // transposed
   const float* rescale;       // [heads]
-  int* finished;              // images x heads: 0 (GramReduce)
   const float* bias;          // of proj
-  float* softmax;             // images of AttentionFloats
+  float* logits;              // images of AttentionFloats
   void* matrix;               // images of tiles [C / 32][C / 32][4], bias in the last column; or
                               // plain [C inputs / 16][C][16] floats
   int channels, heads, C, images;
@@ -35,23 +34,20 @@ struct AttentionParams {
 constexpr int kAttentionThreads = 256;
 constexpr int kAttentionRows = 4;  // a block's
 
-// One image's K'Q and then its softmax, [key][query of the same head], then the norms of the
-// queries, then the keys'.
+// One image's K'Q, [key][query of the same head], then the norms of the queries, then the keys'.
 MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
   return channels * (channels / heads) + 2 * channels;
 }
 
 // Shared memory, in floats: the block's rows, transposed, as the product's first factor and as its
-// result; and the product's parts. In place of the parts AttentionLogits has the head's rows for
-// the softmax, a warp a row, AttentionMatrix the softmax.
+// result; and the product's parts, before which AttentionMatrix has the softmax there.
 struct AttentionShape {
   int a, r, parts, size;
   MSTPP_HOST_DEVICE AttentionShape(int channels, int heads) {
     a = 0;
     r = a + channels * kAttentionRows;
     parts = r + channels * kAttentionRows;
-    size = parts +
-           max(kAttentionThreads * 4 * kAttentionRows, kAttentionThreads / 32 * (channels / heads));
+    size = parts + max(kAttentionThreads * 4 * kAttentionRows, channels / heads | 1);
   }
 };
 
@@ -121,7 +117,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const AttentionShape shape(p.channels, p.heads);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
-  float* logits = p.softmax + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
+  float* logits = p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   float* norms = logits + p.channels * width + (is_key ? p.channels : 0);
 
   const float* w = is_key ? p.wk : p.wq;
@@ -148,29 +144,58 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
                        if (i < rows) logits[(first + i) * width + j] = value;
                      });
   }
-  int* finished = p.finished + image * p.heads + head;
-  if (!IsLastBlock(finished, 2 * slices, reinterpret_cast<int*>(shared))) return;
+}
+
+// The softmax of the rows `begin` to `end` - 1 of K'Q, of all heads, `stride` apart. A warp takes
+// every eighth, several together for the latency of one.
+MSTPP_DEVICE void SoftmaxRows(const AttentionParams& p, int image, int begin, int end,
+                              float* softmax, int stride) {
+  constexpr int kWarps = kAttentionThreads / 32, kTogether = 4;
+  const int width = p.channels / p.heads, lane = threadIdx.x & 31;
+  const float* logits =
+      p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   const float* nq = logits + p.channels * width;
   const float* nk = nq + p.channels;
-  float* values = parts + row * width;
-  for (int i = head * width + row; i < (head + 1) * width; i += kAttentionThreads / 32) {
-    const float scale = p.rescale[head] * Reciprocal(LoadFresh(nk + i));
-    float largest = -INFINITY;
-    for (int j = lane; j < width; j += 32) {
-      const float value = LoadFresh(logits + i * width + j) *
-                          (scale * Reciprocal(LoadFresh(nq + head * width + j)));
-      values[j] = value;
-      largest = fmaxf(largest, value);
+  for (int first = begin + (threadIdx.x >> 5); first < end; first += kTogether * kWarps) {
+    int rows[kTogether];
+    float scale[kTogether], largest[kTogether], sum[kTogether];
+    MSTPP_UNROLL
+    for (int u = 0; u < kTogether; ++u) {
+      rows[u] = min(first + u * kWarps, end - 1);
+      scale[u] = p.rescale[rows[u] / width] * Reciprocal(nk[rows[u]]);
+      largest[u] = -INFINITY;
+      sum[u] = 0.0f;
     }
-    for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, ShuffleXor(largest, mask));
-    float sum = 0.0f;
-    for (int j = lane; j < width; j += 32) {
-      values[j] = expf(values[j] - largest);
-      sum += values[j];
+    const auto for_all = [&](auto each) {
+      for (int j = lane; j < width; j += 32) {
+        MSTPP_UNROLL
+        for (int u = 0; u < kTogether; ++u) {
+          if (first + u * kWarps < end) each(u, j, softmax[(rows[u] - begin) * stride + j]);
+        }
+      }
+    };
+    for_all([&](int u, int j, float& value) {
+      const float norm = nq[rows[u] / width * width + j];
+      value = logits[rows[u] * width + j] * (scale[u] * Reciprocal(norm));
+      largest[u] = fmaxf(largest[u], value);
+    });
+    for (int mask = 16; mask > 0; mask /= 2) {
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) {
+        largest[u] = fmaxf(largest[u], ShuffleXor(largest[u], mask));
+      }
     }
-    for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
-    const float factor = 1.0f / sum;
-    for (int j = lane; j < width; j += 32) logits[i * width + j] = values[j] * factor;
+    for_all([&](int u, int, float& value) {
+      value = expf(value - largest[u]);
+      sum[u] += value;
+    });
+    for (int mask = 16; mask > 0; mask /= 2) {
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) sum[u] += ShuffleXor(sum[u], mask);
+    }
+    MSTPP_UNROLL
+    for (int u = 0; u < kTogether; ++u) sum[u] = 1.0f / sum[u];
+    for_all([&](int u, int, float& value) { value *= sum[u]; });
   }
 }
 
@@ -203,10 +228,10 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
       static_cast<float*>(p.matrix)[image_at + (in / 16 * p.C + out) * 16 + in % 16] = value;
     }
   };
-  for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
-    const int b = e / kAttentionRows, i = e % kAttentionRows;
-    proj[e] = i < rows ? p.wproj[b * p.stride + first + i] : 0.0f;
+  for (int b = threadIdx.x; b < p.channels; b += kAttentionThreads) {
+    CopyAsync(proj + b * kAttentionRows, p.wproj + b * p.stride + first, rows > 0);
   }
+  CopyCommit();
   for (int e = threadIdx.x; e < kAttentionRows * p.C; e += kAttentionThreads) {
     const int out = first + e / p.C, in = e % p.C;
     if (out >= p.channels || in >= p.channels) {
@@ -217,16 +242,12 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
 
   // The softmax, as many rows at a time as there is room for, and its product with the rows of
   // Wproj.
-  const float* softmax =
-      p.softmax + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   const int odd = width | 1;  // a stride without bank conflicts
   const int room = (shape.size - shape.parts) / odd;
   for (int begin = 0; begin < p.channels; begin += room) {
     const int end = min(begin + room, p.channels);
-    MSTPP_UNROLL_8
-    for (int e = threadIdx.x; e < (end - begin) * width; e += kAttentionThreads) {
-      parts[e / width * odd + e % width] = softmax[begin * width + e];
-    }
+    SoftmaxRows(p, image, begin, end, parts, odd);
+    CopyWait<0>();
     __syncthreads();
     for (int column = threadIdx.x; column < p.channels; column += kAttentionThreads) {
       const int head = column / width;

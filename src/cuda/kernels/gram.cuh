@@ -29,7 +29,9 @@ struct Gram16Shape {
   static constexpr int kBands = C / 16 / kSharers;                // of a warp
   static constexpr int kTiles = C == 32 ? 6 : C == 64 ? 20 : 18;  // of a warp
   static constexpr int kAllTiles = kTiles * kSharers;
-  static constexpr int kSharedBytes = kTeams / 2 * kAllTiles * 512;
+  // Steps that are loaded before the first is needed: a warp has few, and would wait for each.
+  static constexpr int kAhead = C == 128 ? 1 : 2;
+  static constexpr int kSharedBytes = kTeams * kAllTiles * 512;
 };
 
 // The bands of a warp: all, or its own and that from the other end, which is as short as this is
@@ -38,6 +40,14 @@ template <int C>
 MSTPP_DEVICE constexpr int GramBand(int sharer, int i) {
   return Gram16Shape<C>::kSharers == 1 ? i : i == 0 ? sharer : C / 16 - 1 - sharer;
 }
+
+MSTPP_DEVICE void AddTo(float4& sum, const float4& x) {
+  sum.x += x.x;
+  sum.y += x.y;
+  sum.z += x.z;
+  sum.w += x.w;
+}
+MSTPP_DEVICE void AddTo(float& sum, float x) { sum += x; }
 
 template <int C>
 class Gram16 {
@@ -102,68 +112,62 @@ class Gram16 {
     for (int i = 0; i < Shape::kTiles; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0.f;
 
     int step = begin + warp_ / Shape::kSharers;
-    Pixels next = Load(x, step, end);
-    MSTPP_NO_UNROLL
-    for (; step < end; step += Shape::kTeams) {
-      const Pixels pixels = next;
-      next = Load(x, step + Shape::kTeams, end);
-      uint32_t turned[kBlocks8][2];  // [8 channels][8 pixels]
+    Pixels ahead[Shape::kAhead];
+    MSTPP_UNROLL
+    for (int i = 0; i < Shape::kAhead; ++i) ahead[i] = Load(x, step + i * Shape::kTeams, end);
+    while (step < end) {
       MSTPP_UNROLL
-      for (int i = 0; i < kBlocks8; ++i) {
-        MSTPP_UNROLL
-        for (int side = 0; side < 2; ++side) {
-          turned[i][side] = TransposeHalf(pixels.vec[i / 4][side].pair[i % 4].bits);
-        }
-      }
-      int tile = 0;
-      MSTPP_UNROLL
-      for (int i = 0; i < Shape::kBands; ++i) {
-        const auto& top = turned[2 * GramBand<C>(kSharer, i)];
-        const auto& bottom = turned[2 * GramBand<C>(kSharer, i) + 1];
-        MSTPP_UNROLL
-        for (int n = 2 * GramBand<C>(kSharer, i); n < kBlocks8; ++n, ++tile) {
-          float(&d)[4] = sum[tile];
-          MmaHalf(d, top[0], bottom[0], top[1], bottom[1], turned[n][0], turned[n][1], d[0], d[1],
-                  d[2], d[3]);
-        }
+      for (int i = 0; i < Shape::kAhead; ++i, step += Shape::kTeams) {
+        if (step >= end) break;
+        const Pixels pixels = ahead[i];
+        ahead[i] = Load(x, step + Shape::kAhead * Shape::kTeams, end);
+        Add<kSharer>(pixels, sum);
       }
     }
-    Combine(sum, kSharer * Shape::kTiles);
-    if (warp_ >= Shape::kSharers) return;
-    auto* out = reinterpret_cast<float4*>(
-        p_.partials + (static_cast<size_t>(image) * p_.blocks + block) * Shape::kAllTiles * 128);
+    Combine(sum, kSharer * Shape::kTiles, image * p_.blocks + block);
+  }
+
+  // Sixteen pixels more.
+  template <int kSharer>
+  MSTPP_DEVICE static void Add(const Pixels& pixels, float (&sum)[Shape::kTiles][4]) {
+    uint32_t turned[kBlocks8][2];  // [8 channels][8 pixels]
     MSTPP_UNROLL
-    for (int i = 0; i < Shape::kTiles; ++i) {
-      out[(kSharer * Shape::kTiles + i) * 32 + lane_] =
-          make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    for (int i = 0; i < kBlocks8; ++i) {
+      MSTPP_UNROLL
+      for (int side = 0; side < 2; ++side) {
+        turned[i][side] = TransposeHalf(pixels.vec[i / 4][side].pair[i % 4].bits);
+      }
+    }
+    int tile = 0;
+    MSTPP_UNROLL
+    for (int i = 0; i < Shape::kBands; ++i) {
+      const auto& top = turned[2 * GramBand<C>(kSharer, i)];
+      const auto& bottom = turned[2 * GramBand<C>(kSharer, i) + 1];
+      MSTPP_UNROLL
+      for (int n = 2 * GramBand<C>(kSharer, i); n < kBlocks8; ++n, ++tile) {
+        float(&d)[4] = sum[tile];
+        MmaHalf(d, top[0], bottom[0], top[1], bottom[1], turned[n][0], turned[n][1], d[0], d[1],
+                d[2], d[3]);
+      }
     }
   }
 
-  // Adds the teams' sums, halving their number step by step.
-  MSTPP_DEVICE void Combine(float (&sum)[Shape::kTiles][4], int first_tile) const {
+  // Adds the teams' sums, in their order.
+  MSTPP_DEVICE void Combine(const float (&sum)[Shape::kTiles][4], int first_tile, int part) const {
+    constexpr int kAll = Shape::kAllTiles * 32;  // float4s
     auto* shared = reinterpret_cast<float4*>(SharedMemory());
-    const int team = warp_ / Shape::kSharers;
+    float4* mine = shared + warp_ / Shape::kSharers * kAll + first_tile * 32 + lane_;
     MSTPP_UNROLL
-    for (int half = Shape::kTeams / 2; half >= 1; half /= 2) {
-      if (team >= half && team < 2 * half) {
-        MSTPP_UNROLL
-        for (int i = 0; i < Shape::kTiles; ++i) {
-          shared[((team - half) * Shape::kAllTiles + first_tile + i) * 32 + lane_] =
-              make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
-        }
-      }
-      BlockBarrier<Shape::kWarps * 32>();
-      if (team < half) {
-        MSTPP_UNROLL
-        for (int i = 0; i < Shape::kTiles; ++i) {
-          const float4 other = shared[(team * Shape::kAllTiles + first_tile + i) * 32 + lane_];
-          sum[i][0] += other.x;
-          sum[i][1] += other.y;
-          sum[i][2] += other.z;
-          sum[i][3] += other.w;
-        }
-      }
-      BlockBarrier<Shape::kWarps * 32>();
+    for (int i = 0; i < Shape::kTiles; ++i) {
+      mine[i * 32] = make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    }
+    BlockBarrier<Shape::kWarps * 32>();
+    auto* out = reinterpret_cast<float4*>(p_.partials) + static_cast<size_t>(part) * kAll;
+    for (int e = threadIdx.x; e < kAll; e += Shape::kWarps * 32) {
+      float4 total = shared[e];
+      MSTPP_UNROLL
+      for (int i = 1; i < Shape::kTeams; ++i) AddTo(total, shared[i * kAll + e]);
+      out[e] = total;
     }
   }
 
@@ -174,59 +178,49 @@ class Gram16 {
 struct GramReduceParams {
   const float* partials;  // images x blocks x size
   float* sum;             // images x size
-  int* finished;          // `counts` for the kernel after this, which become 0
-  int counts;
   int blocks, size, images;
 };
 
-MSTPP_DEVICE void ResetCounts(const GramReduceParams& p) {
-  if (blockIdx.x > 0) return;
-  for (int i = threadIdx.x; i < p.counts; i += 256) p.finished[i] = 0;
-}
+constexpr int kReduceThreads = 512;
 
-// Adds this warp's share, every eighth, of `count` parts that lie `stride` floats apart; then the
-// warps' sums. The result is warp 0's. Needs 8 warps and 256 of T in shared memory.
-template <class T, class AddTo>
-MSTPP_DEVICE T SumParts(const T* parts, int count, size_t stride, T sum, AddTo add) {
+// Adds this warp's share, every sixteenth, of `count` parts that lie `stride` floats apart; then
+// the warps' sums. The result is warp 0's. Needs kReduceThreads of T in shared memory.
+template <class T>
+MSTPP_DEVICE T SumParts(const T* parts, int count, size_t stride) {
+  constexpr int kWarps = kReduceThreads / 32;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  T sum{};
   MSTPP_UNROLL_8
-  for (int i = warp; i < count; i += 8) add(sum, parts[i * stride]);
+  for (int i = warp; i < count; i += kWarps) AddTo(sum, parts[i * stride]);
   auto* shared = reinterpret_cast<T*>(SharedMemory());
   shared[threadIdx.x] = sum;
   __syncthreads();
   if (warp == 0) {
-    for (int i = 1; i < 8; ++i) add(sum, shared[i * 32 + lane]);
+    MSTPP_UNROLL
+    for (int i = 1; i < kWarps; ++i) AddTo(sum, shared[i * 32 + lane]);
   }
   return sum;
 }
 
-// 32 entries a block of 8 warps.
+// 32 entries a block.
 MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
-  ResetCounts(p);
   const int groups = p.size / 32;
   const int image = blockIdx.x / groups, entry = blockIdx.x % groups * 32 + (threadIdx.x & 31);
   const float sum = SumParts(p.partials + static_cast<size_t>(image) * p.blocks * p.size + entry,
-                             p.blocks, p.size, 0.0f, [](float& a, float b) { a += b; });
+                             p.blocks, p.size);
   if (threadIdx.x < 32) p.sum[static_cast<size_t>(image) * p.size + entry] = sum;
 }
 
-// Of Gram16's parts: one tile a block of 8 warps. `size` is C x C.
+// Of Gram16's parts: one tile a block. `size` is C x C.
 template <int C>
 MSTPP_DEVICE void Gram16ReduceBody(const GramReduceParams& p) {
   using Shape = Gram16Shape<C>;
-  ResetCounts(p);
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int image = blockIdx.x / Shape::kAllTiles, index = blockIdx.x % Shape::kAllTiles;
   const float4 sum =
       SumParts(reinterpret_cast<const float4*>(p.partials) +
                    (static_cast<size_t>(image) * p.blocks * Shape::kAllTiles + index) * 32 + lane,
-               p.blocks, Shape::kAllTiles * 32, make_float4(0.f, 0.f, 0.f, 0.f),
-               [](float4& a, const float4& b) {
-                 a.x += b.x;
-                 a.y += b.y;
-                 a.z += b.z;
-                 a.w += b.w;
-               });
+               p.blocks, Shape::kAllTiles * 32);
   if (threadIdx.x >= 32) return;
   // The tile's band and column block of eight.
   const int sharer = index / Shape::kTiles;

@@ -140,24 +140,6 @@ MSTPP_DEVICE void BlockBarrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
-// True in the last of `blocks` blocks to get here, for all of its threads; it sees what the others
-// wrote before, if it reads it by LoadFresh. `count` is 0 at first and when the last
-// block has been here, `flag` in shared memory. Begins and ends with a barrier.
-MSTPP_DEVICE bool IsLastBlock(int* count, int blocks, int* flag) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    *flag = atomicAdd(count, 1) == blocks - 1;
-    if (*flag != 0) *count = 0;
-  }
-  __syncthreads();
-  const bool is_last = *flag != 0;
-  __threadfence();
-  __syncthreads();
-  return is_last;
-}
-MSTPP_DEVICE float LoadFresh(const float* address) { return __ldcg(address); }
-
 // The pointer, which was read from memory, as one to global memory.
 template <class T>
 MSTPP_DEVICE T* Global(T* pointer) {
