@@ -278,6 +278,8 @@ inline uint32_t TransposeHalf(uint32_t a) {
   return element(column, row) | element(column + 1, row) << 16;
 }
 
+inline void LaunchDependents() {}
+inline void WaitForPrevious() {}
 constexpr bool kStoresMatrices = true;
 // What lane `lane` has of matrix i lies where lane 8 i + lane / 4 says.
 inline unsigned char* MatrixWord(const uint32_t (*addresses)[8], int i, int lane) {

@@ -685,7 +685,7 @@ TEST(KernelsTest, AttentionMatrix) {
                     .C = C,
                     .images = 1,
                     .stride = stride};
-  const int shared_bytes = AttentionShape(n, heads).size * 4;
+  const int shared_bytes = AttentionShape(n, heads, C).size * 4;
   Emulator::Instance().Launch(AttentionLogitsBlocks(n, heads), kAttentionThreads, shared_bytes,
                               [&] { AttentionLogitsBody(p); });
   Emulator::Instance().Launch(C / kAttentionRows, kAttentionThreads, shared_bytes,
@@ -773,7 +773,7 @@ TEST(KernelsTest, SoftmaxOfManyBands) {
                           .C = n,
                           .images = 1,
                           .stride = n};
-  const int shared_bytes = AttentionShape(n, 1).size * 4, blocks = 3;
+  const int shared_bytes = AttentionShape(n, 1, n).size * 4, blocks = 3;
   Emulator::Instance().Launch(AttentionLogitsBlocks(n, 1), kAttentionThreads, shared_bytes,
                               [&] { AttentionLogitsBody(p); });
   Emulator::Instance().Launch(blocks, kAttentionThreads, shared_bytes,

@@ -15,6 +15,15 @@ namespace mstpp::cuda {
 
 using Launch = std::function<void(cudaStream_t)>;
 
+// Whether the current device does.
+inline bool GpuOverlapsKernels() {
+  int device = 0, major = 0;
+  Check(cudaGetDevice(&device), "asking for the GPU");
+  Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "asking for the GPU's architecture");
+  return major >= 9;
+}
+
 template <class Params>
 struct Kernel {
   void (*function)(const Params);
@@ -38,10 +47,23 @@ struct Kernel {
     return std::max(1, blocks) * gpu.multiprocessors;
   }
 
-  Launch Bind(int blocks, const Params& params) const {
-    return [*this, blocks, params](cudaStream_t stream) {
-      function<<<blocks, threads, shared_bytes, stream>>>(params);
-      Check(cudaGetLastError(), "launching a kernel");
+  // With `overlaps` blocks may start while the kernel before in the stream still runs, if it says
+  // LaunchDependents and the GPU can; this one must say WaitForPrevious before it reads what that
+  // writes, or writes at all.
+  Launch Bind(int blocks, const Params& params, bool overlaps = false) const {
+    overlaps = overlaps && GpuOverlapsKernels();
+    return [*this, blocks, params, overlaps](cudaStream_t stream) {
+      cudaLaunchAttribute serialization = {};
+      serialization.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      serialization.val.programmaticStreamSerializationAllowed = 1;
+      cudaLaunchConfig_t config = {};
+      config.gridDim = blocks;
+      config.blockDim = threads;
+      config.dynamicSmemBytes = shared_bytes;
+      config.stream = stream;
+      config.attrs = &serialization;
+      config.numAttrs = overlaps ? 1 : 0;
+      Check(cudaLaunchKernelEx(&config, function, params), "launching a kernel");
     };
   }
 };

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kReduceThreads)
 template <int C>
 Launch LaunchGram16Reduce(const GramReduceParams& params) {
   const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, kReduceThreads, kReduceThreads * 16};
-  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params);
+  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params, /*overlaps=*/true);
 }
 
 __global__ void __launch_bounds__(kAttentionThreads)
@@ -103,7 +103,7 @@ Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu) {
 }
 
 int GramBlocks(int C, int pixels) {
-  return std::clamp(pixels / (C == 32 ? 1024 : C == 64 ? 512 : 128), 1, 132);
+  return std::clamp(pixels / (C == 32 ? 1024 : C == 64 ? 512 : 256), 1, 132);
 }
 
 Launch GramLaunch(int C, GramParams params) {
@@ -124,20 +124,22 @@ Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
 }
 
 Launch AttentionLogitsLaunch(AttentionParams params) {
-  const Kernel<AttentionParams> kernel{AttentionLogitsKernel, kAttentionThreads,
-                                       AttentionShape(params.channels, params.heads).size * 4};
+  const Kernel<AttentionParams> kernel{
+      AttentionLogitsKernel, kAttentionThreads,
+      AttentionShape(params.channels, params.heads, params.C).size * 4};
   kernel.Prepare();
-  return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params);
+  return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params,
+                     /*overlaps=*/true);
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
   Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
-                                 AttentionShape(params.channels, params.heads).size * 4};
+                                 AttentionShape(params.channels, params.heads, params.C).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   }
   kernel.Prepare();
-  return kernel.Bind(params.C / kAttentionRows * params.images, params);
+  return kernel.Bind(params.C / kAttentionRows * params.images, params, /*overlaps=*/true);
 }
 
 }  // namespace mstpp::cuda

@@ -40,16 +40,33 @@ MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
 }
 
 // Shared memory, in floats: the block's rows, transposed, as the product's first factor and as its
-// result; and the product's parts, before which AttentionMatrix has the softmax there.
+// result; the product's parts, before which AttentionMatrix has the softmax there; and the
+// product's second factor, S or Wv, unless it is too large.
 struct AttentionShape {
-  int a, r, parts, size;
-  MSTPP_HOST_DEVICE AttentionShape(int channels, int heads) {
+  int a, r, parts, factor, size;
+  bool has_factor;
+  MSTPP_HOST_DEVICE AttentionShape(int channels, int heads, int C) {
     a = 0;
     r = a + channels * kAttentionRows;
     parts = r + channels * kAttentionRows;
-    size = parts + max(kAttentionThreads * 4 * kAttentionRows, channels / heads | 1);
+    factor =
+        parts + max(kAttentionThreads * 4 * kAttentionRows, ((channels / heads | 1) + 3) / 4 * 4);
+    has_factor = channels * C <= 16384;
+    size = factor + (has_factor ? channels * C : 0);
   }
 };
+
+// Starts the copy of a second factor of so many rows to its place, and says where it is to be read.
+MSTPP_DEVICE const float* StageFactor(const AttentionShape& shape, const float* factor, int rows,
+                                      int stride) {
+  if (!shape.has_factor) return factor;
+  auto* to = reinterpret_cast<float*>(SharedMemory()) + shape.factor;
+  MSTPP_UNROLL_4
+  for (int e = 4 * threadIdx.x; e < rows * stride; e += 4 * kAttentionThreads) {
+    CopyAsync(to + e, factor + e, true);
+  }
+  return to;
+}
 
 // out[i][j] = sum over b of a[b][i] w[b][j] for the block's i and all j < columns: a in shared
 // memory, w's rows `stride` apart; they may be read up to a multiple of four columns. Four columns
@@ -64,7 +81,7 @@ MSTPP_DEVICE void BlockRows(const float* a, const float* w, int stride, int colu
     const int quad = threadIdx.x % width, group = threadIdx.x / width;
     float sum[kAttentionRows][4] = {};
     if (quad < quads) {
-      MSTPP_UNROLL_4
+      MSTPP_UNROLL_8
       for (int b = group; b < depth; b += groups) {
         const float* at = w + static_cast<size_t>(b) * stride + first + 4 * quad;
         float4 y;
@@ -114,20 +131,26 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const int image = blockIdx.x / slices / p.heads / 2;
   const int first = head * width + slice * kAttentionRows;
   const int rows = min(kAttentionRows, width - slice * kAttentionRows);
-  const AttentionShape shape(p.channels, p.heads);
+  const AttentionShape shape(p.channels, p.heads, p.C);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
   float* logits = p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   float* norms = logits + p.channels * width + (is_key ? p.channels : 0);
 
+  LaunchDependents();
   const float* w = is_key ? p.wk : p.wq;
   for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
     const int b = e / kAttentionRows, i = e % kAttentionRows;
     a[e] = i < rows ? w[b * p.stride + first + i] : 0.0f;
   }
+  WaitForPrevious();
+  const float* s =
+      StageFactor(shape, p.s + static_cast<size_t>(image) * p.C * p.C, p.channels, p.C);
+  CopyCommit();
+  CopyWait<0>();
   __syncthreads();
-  BlockRows<true>(a, p.s + static_cast<size_t>(image) * p.C * p.C, p.C, p.channels, p.channels,
-                  parts, [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
+  BlockRows<true>(a, s, p.C, p.channels, p.channels, parts,
+                  [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
 
   const int lane = threadIdx.x & 31, row = threadIdx.x >> 5;
   if (row < rows) {
@@ -150,52 +173,67 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
 // every eighth, several together for the latency of one.
 MSTPP_DEVICE void SoftmaxRows(const AttentionParams& p, int image, int begin, int end,
                               float* softmax, int stride) {
-  constexpr int kWarps = kAttentionThreads / 32, kTogether = 4;
+  constexpr int kWarps = kAttentionThreads / 32, kTogether = 8;
   const int width = p.channels / p.heads, lane = threadIdx.x & 31;
   const float* logits =
       p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
   const float* nq = logits + p.channels * width;
   const float* nk = nq + p.channels;
   for (int first = begin + (threadIdx.x >> 5); first < end; first += kTogether * kWarps) {
-    int rows[kTogether];
+    // Behind the end the last row once more, which is not stored.
+    int rows[kTogether], queries[kTogether];
     float scale[kTogether], largest[kTogether], sum[kTogether];
     MSTPP_UNROLL
     for (int u = 0; u < kTogether; ++u) {
       rows[u] = min(first + u * kWarps, end - 1);
-      scale[u] = p.rescale[rows[u] / width] * Reciprocal(nk[rows[u]]);
+      const int head = rows[u] / width;
+      queries[u] = head * width;
+      scale[u] = p.rescale[head] * Reciprocal(nk[rows[u]]);
       largest[u] = -INFINITY;
       sum[u] = 0.0f;
     }
-    const auto for_all = [&](auto each) {
-      for (int j = lane; j < width; j += 32) {
-        MSTPP_UNROLL
-        for (int u = 0; u < kTogether; ++u) {
-          if (first + u * kWarps < end) each(u, j, softmax[(rows[u] - begin) * stride + j]);
-        }
+    const auto load = [&](float(&value)[kTogether], int j) {
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) {
+        value[u] = logits[rows[u] * width + j] * (scale[u] * Reciprocal(nq[queries[u] + j]));
       }
     };
-    for_all([&](int u, int j, float& value) {
-      const float norm = nq[rows[u] / width * width + j];
-      value = logits[rows[u] * width + j] * (scale[u] * Reciprocal(norm));
-      largest[u] = fmaxf(largest[u], value);
-    });
+    const auto store = [&](int u, int j, float value) {
+      if (first + u * kWarps < end) softmax[(rows[u] - begin) * stride + j] = value;
+    };
+    float value[kTogether];
+    for (int j = lane; j < width; j += 32) {
+      load(value, j);
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) largest[u] = fmaxf(largest[u], value[u]);
+    }
     for (int mask = 16; mask > 0; mask /= 2) {
       MSTPP_UNROLL
       for (int u = 0; u < kTogether; ++u) {
         largest[u] = fmaxf(largest[u], ShuffleXor(largest[u], mask));
       }
     }
-    for_all([&](int u, int, float& value) {
-      value = expf(value - largest[u]);
-      sum[u] += value;
-    });
+    for (int j = lane; j < width; j += 32) {
+      if (width > 32) load(value, j);
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) {
+        value[u] = expf(value[u] - largest[u]);
+        if (width > 32) store(u, j, value[u]);
+        sum[u] += value[u];
+      }
+    }
     for (int mask = 16; mask > 0; mask /= 2) {
       MSTPP_UNROLL
       for (int u = 0; u < kTogether; ++u) sum[u] += ShuffleXor(sum[u], mask);
     }
-    MSTPP_UNROLL
-    for (int u = 0; u < kTogether; ++u) sum[u] = 1.0f / sum[u];
-    for_all([&](int u, int, float& value) { value *= sum[u]; });
+    for (int j = lane; j < width; j += 32) {
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) {
+        if (width > 32) value[u] = softmax[(rows[u] - begin) * stride + j];
+      }
+      MSTPP_UNROLL
+      for (int u = 0; u < kTogether; ++u) store(u, j, value[u] * Reciprocal(sum[u]));
+    }
   }
 }
 
@@ -216,7 +254,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const int slices = p.C / kAttentionRows;
   const int first = blockIdx.x % slices * kAttentionRows, image = blockIdx.x / slices;
   const int rows = max(0, min(kAttentionRows, p.channels - first));
-  const AttentionShape shape(p.channels, p.heads);
+  const AttentionShape shape(p.channels, p.heads, p.C);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *proj = shared + shape.a, *a = shared + shape.r, *parts = shared + shape.parts;
   const auto put = [&](int out, int in, float value) {
@@ -231,14 +269,12 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   for (int b = threadIdx.x; b < p.channels; b += kAttentionThreads) {
     CopyAsync(proj + b * kAttentionRows, p.wproj + b * p.stride + first, rows > 0);
   }
+  const float* wv = StageFactor(shape, p.wv, p.channels, p.stride);
   CopyCommit();
-  for (int e = threadIdx.x; e < kAttentionRows * p.C; e += kAttentionThreads) {
-    const int out = first + e / p.C, in = e % p.C;
-    if (out >= p.channels || in >= p.channels) {
-      const bool is_bias = kForm != MatrixForm::kPlain && in == p.C - 1 && out < p.channels;
-      put(out, in, is_bias ? p.bias[out] : 0.0f);
-    }
-  }
+  WaitForPrevious();
+  const int thread = threadIdx.x;
+  float bias = 0.0f;
+  if (kForm != MatrixForm::kPlain && thread < rows) bias = p.bias[first + thread];
 
   // The softmax, as many rows at a time as there is room for, and its product with the rows of
   // Wproj.
@@ -268,9 +304,14 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     }
     __syncthreads();
   }
-  BlockRows<true>(a, p.wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
+  BlockRows<true>(a, wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
     if (i < rows) put(first + i, j, value);
   });
+  for (int e = thread; e < kAttentionRows * p.C; e += kAttentionThreads) {
+    const int i = e / p.C, in = e % p.C;
+    if (i >= rows || (in >= p.channels && in < p.C - 1)) put(first + i, in, 0.0f);
+  }
+  if (thread < rows && p.C > p.channels) put(first + thread, p.C - 1, bias);
 }
 
 }  // namespace mstpp::cuda

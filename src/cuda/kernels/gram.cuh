@@ -23,7 +23,7 @@ struct GramParams {
 
 template <int C>
 struct Gram16Shape {
-  static constexpr int kWarps = C == 32 ? 16 : 8;
+  static constexpr int kWarps = C == 64 ? 8 : 16;
   static constexpr int kSharers = C <= 64 ? 1 : 4;  // warps that share the same pixels
   static constexpr int kTeams = kWarps / kSharers;
   static constexpr int kBands = C / 16 / kSharers;                // of a warp
@@ -59,6 +59,7 @@ class Gram16 {
       : p_(p), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5) {}
 
   MSTPP_DEVICE void Run() {
+    LaunchDependents();
     // Registers have no run-time index, so each sharer's case is compiled by itself.
     if constexpr (Shape::kSharers == 1) {
       RunAs<0>();
@@ -215,6 +216,8 @@ MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
 template <int C>
 MSTPP_DEVICE void Gram16ReduceBody(const GramReduceParams& p) {
   using Shape = Gram16Shape<C>;
+  LaunchDependents();
+  WaitForPrevious();
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int image = blockIdx.x / Shape::kAllTiles, index = blockIdx.x % Shape::kAllTiles;
   const float4 sum =

@@ -140,6 +140,19 @@ MSTPP_DEVICE void BlockBarrier() {
   asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
+// Of kernels that overlap (Kernel::Bind in launch.cuh): from here on the next one's blocks may
+// start where there is room; and waits until all of the kernel before is done and can be seen.
+MSTPP_DEVICE void LaunchDependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+MSTPP_DEVICE void WaitForPrevious() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // The pointer, which was read from memory, as one to global memory.
 template <class T>
 MSTPP_DEVICE T* Global(T* pointer) {
