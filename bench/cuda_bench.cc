@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times the CUDA backend on the device: picture and cube in device memory, one CUDA graph, CUDA
-// events, the median of 200 runs after 50. With --kernels also every kernel by itself.
+// Times the CUDA backend on the device: pictures and cubes in device memory, batches in groups on
+// lanes as the backend runs them, CUDA events, the median of 200 runs after 50. With --kernels also
+// every kernel by itself.
 //
 //   cuda_bench [--size HxW] [--batches 1,16] [--precisions fp16,...] [--kernels] [--portable]
-//     [--group PICTURES]  that the graph takes at a time
+//     [--group PICTURES] [--lanes N]  instead of the backend's
 //     [--warm-up N] [--runs N] [--seconds S]  fewer runs if a measurement takes longer than that
 //     [--json FILE]
 #include <cuda_runtime_api.h>
@@ -14,14 +15,17 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "cuda/check.h"
+#include "cuda/groups.h"
 #include "cuda/kernels/network_io.h"
+#include "cuda/lane.h"
 #include "cuda/program.h"
-#include "cuda/runner.h"
+#include "cuda/views.h"
 #include "model/network.h"
 #include "model/padding.h"
 #include "mstpp/error.h"
@@ -33,7 +37,8 @@ struct Arguments {
   int height = 482, width = 512, index = 0;
   std::vector<int> batches = {1};
   std::vector<Precision> precisions = {Precision::kFP16};
-  int group = kGroup, warm_up = 50, runs = 200;
+  int group = 0, lanes = 0;  // 0: the backend's
+  int warm_up = 50, runs = 200;
   double seconds = 10;
   std::string json;
   bool kernels = false, portable = false;
@@ -70,6 +75,8 @@ Arguments Parse(int argc, char** argv) {
       for (const std::string& p : Split(next())) a.precisions.push_back(ParsePrecision(p));
     } else if (flag == "--group") {
       a.group = std::max(1, std::stoi(next()));
+    } else if (flag == "--lanes") {
+      a.lanes = std::max(1, std::stoi(next()));
     } else if (flag == "--warm-up") {
       a.warm_up = std::stoi(next());
     } else if (flag == "--runs") {
@@ -179,6 +186,37 @@ size_t FreeMemory() {
   return free;
 }
 
+// What one launch of a lane takes.
+struct Group {
+  Shape shape;
+  NetworkIo io;
+};
+std::vector<Group> Cut(const TensorView& input, const MutableTensorView& output, int64_t size,
+                       const Shape& padded) {
+  std::vector<Group> groups;
+  for (int64_t first = 0; first < input.n; first += size) {
+    const int64_t images = std::min(size, input.n - first);
+    groups.push_back(
+        {{static_cast<int>(images), padded.height, padded.width},
+         MakeIo(Images(input, first, images), Images(output, first, images), Padding::kReflect)});
+  }
+  return groups;
+}
+
+// Launches the groups on the lanes in turn, all of them behind the first lane's main stream.
+void Launch(const std::vector<Group>& groups, const std::vector<std::unique_ptr<Lane>>& lanes,
+            const Event& event) {
+  const auto order = [&](const Lane& before, const Lane& after) {
+    Check(cudaEventRecord(event.get(), before.main()), "recording");
+    Check(cudaStreamWaitEvent(after.main(), event.get()), "waiting");
+  };
+  for (size_t i = 1; i < lanes.size(); ++i) order(*lanes[0], *lanes[i]);
+  for (size_t k = 0; k < groups.size(); ++k) {
+    lanes[k % lanes.size()]->Launch(groups[k].shape, groups[k].io);
+  }
+  for (size_t i = 1; i < lanes.size(); ++i) order(*lanes[i], *lanes[0]);
+}
+
 // One record a batch is added to `results`.
 void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu,
            nlohmann::ordered_json& results) {
@@ -187,60 +225,66 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
   const bool fused = network != nullptr;
   if (!fused) network = MakePortableNetwork(model.network(), precision, gpu);
   const int multiple = model.config().padding_multiple();
-  const Stream main, aside;
+  const int in = model.config().in_channels, bands = model.config().bands;
   for (int batch : a.batches) {
-    const Shape shape{std::min(batch, a.group), static_cast<int>(RoundUp(a.height, multiple)),
-                      static_cast<int>(RoundUp(a.width, multiple))};
-    const size_t pixels = static_cast<size_t>(shape.images) * a.height * a.width;
-    std::vector<float> picture(pixels * model.config().in_channels);
-    for (size_t i = 0; i < picture.size(); ++i) {
-      picture[i] = static_cast<float>((i * 2654435761u) % 1024) / 1024.0f;
+    const Shape padded{batch, static_cast<int>(RoundUp(a.height, multiple)),
+                       static_cast<int>(RoundUp(a.width, multiple))};
+    Groups chosen = ChooseGroups(batch, int64_t{padded.height} * padded.width);
+    if (a.group > 0) chosen.size = std::min(a.group, batch);
+    if (a.lanes > 0) chosen.lanes = a.lanes;
+    const size_t pixels = static_cast<size_t>(batch) * a.height * a.width;
+    std::vector<float> pictures(pixels * in);
+    for (size_t i = 0; i < pictures.size(); ++i) {
+      pictures[i] = static_cast<float>((i * 2654435761u) % 1024) / 1024.0f;
     }
-    const DeviceBuffer image(std::span(reinterpret_cast<const unsigned char*>(picture.data()),
-                                       picture.size() * sizeof(float)));
-    const DeviceBuffer cube(pixels * model.config().bands * sizeof(float));
-    NetworkIo io = {};
-    io.image = image.as<float>();
-    io.cube = cube.as<float>();
-    const int64_t plane = static_cast<int64_t>(a.height) * a.width;
-    const int64_t in[4] = {plane * model.config().in_channels, plane, a.width, 1};
-    const int64_t out[4] = {plane * model.config().bands, plane, a.width, 1};
-    std::copy_n(in, 4, io.image_stride);
-    std::copy_n(out, 4, io.cube_stride);
-    io.height = io.cube_height = a.height;
-    io.width = io.cube_width = a.width;
-    io.reflect = 1;
-    const DeviceBuffer io_memory(std::span(reinterpret_cast<const unsigned char*>(&io), sizeof io));
-    const DeviceBuffer arena(network->ArenaBytes(shape, false));
-    const Program program = network->Compile(shape, false, arena.data(), io_memory.as<NetworkIo>());
-    const Graph graph(program, main.get(), aside.get());
-    const int launches = (batch + shape.images - 1) / shape.images;
+    const DeviceBuffer image(std::span(reinterpret_cast<const unsigned char*>(pictures.data()),
+                                       pictures.size() * sizeof(float)));
+    const DeviceBuffer cube(pixels * bands * sizeof(float));
+    const std::vector<Group> groups =
+        Cut(TensorView::Nchw(image.as<float>(), batch, in, a.height, a.width),
+            MutableTensorView::Nchw(cube.as<float>(), batch, bands, a.height, a.width), chosen.size,
+            padded);
+    // Gone before the pictures and cubes, for a lane waits for its work.
+    std::vector<std::unique_ptr<Lane>> lanes(
+        std::min(groups.size(), static_cast<size_t>(chosen.lanes)));
+    for (auto& lane : lanes) lane = std::make_unique<Lane>(*network);
+    Lane& lane = *lanes.front();
+    const Event event;
     Timer timer;
-    const Timer::Result r = timer.Measure(main.get(), a.warm_up, a.runs, a.seconds, [&] {
-      for (int i = 0; i < launches; ++i) graph.Launch(main.get());
-    });
-    // Weights, code, arena and graph; not the pictures and cubes, which are the caller's.
+    const Timer::Result r = timer.Measure(lane.main(), a.warm_up, a.runs, a.seconds,
+                                          [&] { Launch(groups, lanes, event); });
+    // Weights, code, arenas and graphs; not the pictures and cubes, which are the caller's.
     const int64_t used = static_cast<int64_t>(free) - static_cast<int64_t>(FreeMemory()) -
                          static_cast<int64_t>(image.size() + cube.size());
+    size_t arena_bytes = 0, kernels = 0;
+    for (const auto& each : lanes) arena_bytes += each->arena().size();
+    const auto compile = [&](const Shape& of) {
+      return network->Compile(of, /*taps=*/false, lane.arena().data(), lane.io());
+    };
+    for (const Group& group : groups) kernels += compile(group.shape).steps.size();
     fmt::print(
-        "{} {} batch {} in groups of {}: median {:.4f} ms ({:.4f} an image), least {:.4f}, p95 "
-        "{:.4f} of {}; {} kernels, arena {:.0f} MB, in all {:.0f} MB\n",
-        ToString(precision), fused ? "fused" : "portable", batch, shape.images, r.median,
-        r.median / batch, r.least, r.p95, r.runs, program.steps.size(),
-        static_cast<double>(arena.size()) / 1e6, static_cast<double>(used) / 1e6);
+        "{} {} batch {} in groups of {}, lanes {}: median {:.4f} ms ({:.4f} an image), least "
+        "{:.4f}, p95 {:.4f} of {}; {} kernels, arenas {:.0f} MB, in all {:.0f} MB\n",
+        ToString(precision), fused ? "fused" : "portable", batch, chosen.size, lanes.size(),
+        r.median, r.median / batch, r.least, r.p95, r.runs, kernels,
+        static_cast<double>(arena_bytes) / 1e6, static_cast<double>(used) / 1e6);
     results.push_back({{"precision", ToString(precision)},
                        {"kernels", fused ? "fused" : "portable"},
                        {"batch", batch},
-                       {"group", shape.images},
+                       {"group", chosen.size},
+                       {"lanes", lanes.size()},
                        {"warmUp", r.warm_up},
                        {"runs", r.runs},
                        {"medianMs", r.median},
                        {"minMs", r.least},
                        {"p95Ms", r.p95},
-                       {"launches", program.steps.size() * static_cast<size_t>(launches)},
-                       {"arenaBytes", arena.size()},
+                       {"launches", kernels},
+                       {"arenaBytes", arena_bytes},
                        {"memoryBytes", used}});
-    if (a.kernels) TimeKernels(program, main.get(), aside.get());
+    if (a.kernels) {
+      lane.SetIo(groups.front().io);
+      TimeKernels(compile(groups.front().shape), lane.main(), lane.aside());
+    }
     std::fflush(stdout);
   }
 }

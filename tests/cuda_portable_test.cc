@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "cuda/groups.h"
 #include "cuda/kernels/portable_conv.cuh"
 #include "cuda/kernels/portable_feed_forward.cuh"
 #include "cuda/kernels/portable_gram.cuh"
@@ -17,6 +20,7 @@
 #include "cuda/memory_plan.h"
 #include "cuda/pack.h"
 #include "cuda/views.h"
+#include "mstpp/error.h"
 #include "mstpp/model.h"
 
 namespace mstpp::cuda::portable {
@@ -433,6 +437,63 @@ TEST(MemoryPlanTest, ValuesLiveFromTheirWriterToTheirLastReader) {
       EXPECT_EQ(lifetimes[v].bytes, is_callers ? 0u : graph.values[v].channels) << v;
     }
   }
+}
+
+TEST(CudaGroupsTest, HaveAMillionPixelsButLeaveBothLanesWork) {
+  const auto size_and_lanes = [](int64_t pictures, int64_t pixels) {
+    const Groups groups = ChooseGroups(pictures, pixels);
+    return std::pair(groups.size, groups.lanes);
+  };
+  using Pair = std::pair<int64_t, int>;
+  constexpr int64_t kPicture = 488 * 512;
+  EXPECT_EQ(size_and_lanes(1, kPicture), Pair(1, 1));
+  EXPECT_EQ(size_and_lanes(2, kPicture), Pair(1, 2));
+  EXPECT_EQ(size_and_lanes(3, kPicture), Pair(2, 2));
+  EXPECT_EQ(size_and_lanes(7, kPicture), Pair(4, 2));
+  EXPECT_EQ(size_and_lanes(16, kPicture), Pair(4, 2));
+  EXPECT_EQ(size_and_lanes(1, 64), Pair(1, 1));
+  EXPECT_EQ(size_and_lanes(11, 64), Pair(6, 2));
+  EXPECT_EQ(size_and_lanes(1000, 64), Pair(64, 2));
+  EXPECT_EQ(size_and_lanes(16, 1 << 20), Pair(1, 2));
+  EXPECT_EQ(size_and_lanes(16, int64_t{1} << 40), Pair(1, 2));
+}
+
+TEST(CudaGroupsTest, ShrinkWhileMemoryIsExhausted) {
+  const Error exhausted(ErrorCode::kOutOfMemory, "cuda", "exhausted");
+  // Fits if no more than `most` pictures are in memory; earlier batches have left one there.
+  const auto tried = [&](int64_t most) {
+    std::vector<std::pair<int64_t, int>> tries;
+    int64_t left = 1;
+    const auto run = [&](const Groups& groups) {
+      tries.emplace_back(groups.size, groups.lanes);
+      if (left + groups.size * groups.lanes > most) throw exhausted;
+    };
+    RunInGroups(ChooseGroups(16, 488 * 512), run, [&] { left = 0; });
+    return tries;
+  };
+  using Tries = std::vector<std::pair<int64_t, int>>;
+  EXPECT_EQ(tried(9), (Tries{{4, 2}}));
+  EXPECT_EQ(tried(8), (Tries{{4, 2}, {4, 2}}));
+  EXPECT_EQ(tried(3), (Tries{{4, 2}, {4, 2}, {2, 2}, {1, 2}}));
+  EXPECT_EQ(tried(1), (Tries{{4, 2}, {4, 2}, {2, 2}, {1, 2}, {1, 1}}));
+  EXPECT_THROW(tried(0), Error);
+}
+
+TEST(CudaGroupsTest, OtherErrorsAreFinalAndClearedAfter) {
+  int tries = 0, clears = 0;
+  const auto fail_with = [&](const auto& error) {
+    RunInGroups(
+        {.size = 4, .lanes = 2},
+        [&](const Groups&) {
+          ++tries;
+          throw error;
+        },
+        [&] { ++clears; });
+  };
+  EXPECT_THROW(fail_with(Error(ErrorCode::kInternal, "cuda", "lost")), Error);
+  EXPECT_THROW(fail_with(std::bad_alloc()), std::bad_alloc);
+  EXPECT_EQ(tries, 2);
+  EXPECT_EQ(clears, 2);
 }
 
 TEST(ViewsTest, CopiesAnyLayout) {

@@ -188,23 +188,91 @@ TEST_F(CudaTest, OtherNetworksOfTheFamily) {
 constexpr Precision kPrecisions[] = {Precision::kFP32, Precision::kTF32, Precision::kFP16,
                                      Precision::kBF16};
 
+Array ImageOf(const Array& batch, int64_t index) {
+  Array image(1, batch.c, batch.h, batch.w);
+  std::copy_n(batch.data.begin() + index * static_cast<int64_t>(image.data.size()),
+              image.data.size(), image.data.begin());
+  return image;
+}
+
+cuda::DeviceBuffer Upload(const std::vector<float>& values) {
+  return cuda::DeviceBuffer(std::span(reinterpret_cast<const unsigned char*>(values.data()),
+                                      values.size() * sizeof(float)));
+}
+
+// As RunBackend, with picture and cube in the GPU's memory.
+Array RunOnDevice(const Backend& backend, const Model& model, const Array& input,
+                  Scratch& scratch) {
+  Array output(input.n, model.config().bands, input.h, input.w);
+  std::fill(output.data.begin(), output.data.end(), NAN);
+  const cuda::DeviceBuffer image = Upload(input.data), cube = Upload(output.data);
+  backend.Run(TensorView::Nchw(image.as<float>(), input.n, input.c, input.h, input.w),
+              MutableTensorView::Nchw(cube.as<float>(), output.n, output.c, output.h, output.w),
+              Padding::kReflect, scratch);
+  EXPECT_EQ(cudaMemcpy(output.data.data(), cube.data(), cube.size(), cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  return output;
+}
+
 TEST_F(CudaTest, SameBitsOnEveryRunInEveryBatch) {
+  struct Size {
+    int64_t n, h, w;
+  };
+  // A group or two a lane, the last one smaller; the last two sizes fill groups by their number
+  // and by their pixels.
+  constexpr Size kSizes[] = {
+      {2, 21, 43}, {5, 122, 163}, {11, 21, 43}, {197, 24, 40}, {13, 482, 512}};
   const Model model = Model::Random({.stages = 2}, 30);
-  const Array batch = RandomArray(5, 3, 122, 163, 32);
   for (const Precision precision : kPrecisions) {
     const auto backend = Make(model, precision);
-    const Array together = RunBackend(*backend, model, batch);
-    EXPECT_EQ(RunBackend(*backend, model, batch).data, together.data) << ToString(precision);
-    const size_t in = batch.data.size() / 5, out = together.data.size() / 5;
-    for (size_t i = 0; i < 5; ++i) {
-      Array one(1, 3, 122, 163);
-      std::copy_n(batch.data.begin() + static_cast<ptrdiff_t>(i * in), in, one.data.begin());
-      const Array alone = RunBackend(*backend, model, one);
-      EXPECT_TRUE(std::equal(alone.data.begin(), alone.data.end(),
-                             together.data.begin() + static_cast<ptrdiff_t>(i * out)))
-          << ToString(precision) << ", image " << i;
+    const auto scratch = backend->NewScratch();  // one for all: its memory grows
+    for (const auto& [n, h, w] : kSizes) {
+      const std::string what = std::string(ToString(precision)) + ", " + std::to_string(n) +
+                               " of " + std::to_string(h) + " x " + std::to_string(w);
+      const Array batch = RandomArray(n, 3, h, w, 32);
+      const Array together = RunBackend(*backend, model, batch);
+      EXPECT_TRUE(RunBackend(*backend, model, batch).data == together.data) << what;
+      for (int run = 0; run < 3; ++run) {
+        EXPECT_TRUE(RunOnDevice(*backend, model, batch, *scratch).data == together.data) << what;
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        const Array alone = RunOnDevice(*backend, model, ImageOf(batch, i), *scratch);
+        EXPECT_TRUE(alone.data == ImageOf(together, i).data) << what << ", image " << i;
+      }
     }
   }
+}
+
+// With room for one picture only, a batch takes one at a time.
+TEST_F(CudaTest, BatchNeedsNoMoreMemoryThanAPicture) {
+  const Model model = Model::Random({.stages = 1}, 43);
+  const Array batch = RandomArray(5, 3, 700, 700, 44);
+  const auto backend = Make(model, Precision::kFP16);
+  const cuda::DeviceBuffer image = Upload(batch.data);
+  std::vector<float> cubes(static_cast<size_t>(5) * 31 * 700 * 700, NAN);
+  const cuda::DeviceBuffer cube = Upload(cubes);
+  const auto run = [&](int64_t n, Scratch& scratch) {
+    backend->Run(TensorView::Nchw(image.as<float>(), n, 3, 700, 700),
+                 MutableTensorView::Nchw(cube.as<float>(), n, 31, 700, 700), Padding::kReflect,
+                 scratch);
+  };
+  const auto free_memory = [] {
+    size_t free = 0, total = 0;
+    EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+    return free;
+  };
+  run(1, *backend->NewScratch());  // loads the kernels
+  const auto scratch = backend->NewScratch();
+  const size_t before = free_memory();
+  run(1, *scratch);
+  const size_t picture = before - free_memory();
+  // `scratch` holds the memory of one picture; leave half as much more.
+  cuda::DeviceBuffer hog(free_memory() - picture / 2);
+  run(5, *scratch);
+  hog = {};
+  ASSERT_EQ(cudaMemcpy(cubes.data(), cube.data(), cube.size(), cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  EXPECT_TRUE(cubes == RunBackend(*backend, model, batch).data);
 }
 
 TEST_F(CudaTest, SameBitsFromManyThreads) {
@@ -319,6 +387,11 @@ TEST_F(CudaTest, ProfilesEveryBlock) {
     for (const Node& node : model.network().graph.nodes) expected.push_back(node.tap_name());
     EXPECT_EQ(blocks, expected);
     EXPECT_EQ(output.data, RunBackend(*backend, model, input).data);
+    // One time a kernel, also of those that are launched once a picture.
+    const Array one = ImageOf(input, 0);
+    Array cube(1, 31, 41, 66);
+    EXPECT_THAT(backend->Profile(one.view(), cube.view(), Padding::kReflect, *scratch, 0, 1),
+                ::testing::SizeIs(times.size()));
   }
 }
 

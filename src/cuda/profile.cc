@@ -96,11 +96,14 @@ std::vector<KernelTime> Runner::Profile(const TensorView& input, const MutableTe
                                         Padding padding, int warm_up, int runs) {
   const DeviceScope scope(gpu_.index);
   std::vector<KernelTime> times;
-  for (int64_t first = 0; first < input.n; first += kGroup) {
-    const int64_t images = std::min<int64_t>(kGroup, input.n - first);
-    ProfileGroup(Images(input, first, images), Images(output, first, images), padding, warm_up,
-                 runs, times);
-  }
+  InGroups(input, [&](const Groups& groups) {
+    times.clear();
+    for (int64_t first = 0; first < input.n; first += groups.size) {
+      const int64_t images = std::min(groups.size, input.n - first);
+      ProfileGroup(Images(input, first, images), Images(output, first, images), padding, warm_up,
+                   runs, times);
+    }
+  });
   return times;
 }
 
@@ -116,24 +119,31 @@ void Runner::ProfileGroup(const TensorView& input, const MutableTensorView& outp
   const DeviceBuffer image(std::span(reinterpret_cast<const unsigned char*>(picture.data()),
                                      picture.size() * sizeof(float)));
   const DeviceBuffer device_cube(cube.size() * sizeof(float));
-  const Shape shape = PaddedShape(static_cast<int>(input.n), input.h, input.w);
+  const Shape shape = PaddedShape(input.n, input.h, input.w);
   const DeviceBuffer arena(network_.ArenaBytes(shape, /*taps=*/false));
-  const Program program =
-      network_.Compile(shape, /*taps=*/false, arena.data(), io_memory_.as<NetworkIo>());
+  Lane lane(network_);
+  const Program program = network_.Compile(shape, /*taps=*/false, arena.data(), lane.io());
   const float* const pixels = image.as<float>();
-  SetIo(MakeIo(all(pixels, input), all(device_cube.as<float>(), output), padding));
-  if (times.empty()) {
-    for (const Step& step : program.steps) {
+  lane.SetIo(MakeIo(all(pixels, input), all(device_cube.as<float>(), output), padding));
+  const bool first_group = times.empty();
+  // Which time each step adds to: a kernel that is launched once a picture has one.
+  std::vector<size_t> index;
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    const Step& step = program.steps[i];
+    const bool again = i > 0 && step.node == program.steps[i - 1].node &&
+                       step.kernel == program.steps[i - 1].kernel;
+    index.push_back(i == 0 ? 0 : index.back() + (again ? 0 : 1));
+    if (first_group && !again) {
       times.push_back({step.node, step.kernel, std::vector<double>(runs, 0.0)});
     }
   }
   // A kernel is loaded when it is first launched, for which a held stream would wait for ever.
-  for (const Step& step : program.steps) step.launch(main_.get());
-  Check(cudaStreamSynchronize(main_.get()), "running the network");
+  for (const Step& step : program.steps) step.launch(lane.main());
+  lane.Wait();
   for (int run = -warm_up; run < runs; ++run) {
-    const std::vector<double> ms = TimeSteps(program, main_.get());
+    const std::vector<double> ms = TimeSteps(program, lane.main());
     if (run < 0) continue;
-    for (size_t i = 0; i < ms.size(); ++i) times.at(i).ms[static_cast<size_t>(run)] += ms[i];
+    for (size_t i = 0; i < ms.size(); ++i) times.at(index[i]).ms[static_cast<size_t>(run)] += ms[i];
   }
   Check(cudaMemcpy(cube.data(), device_cube.data(), device_cube.size(), cudaMemcpyDeviceToHost),
         "copying the cube");

@@ -1,36 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a DeviceNetwork: working memory, one CUDA graph a shape, pictures in and cubes out.
+// Runs a DeviceNetwork on batches: groups of pictures on two lanes, pictures in and cubes out.
 #pragma once
 
-#include <map>
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "cuda/device.h"
+#include "cuda/groups.h"
+#include "cuda/lane.h"
 #include "cuda/program.h"
 #include "engine/backend.h"
 
 namespace mstpp::cuda {
-
-// Pictures a graph takes at a time: more hide launches and the ends of kernels, fewer keep the
-// feature maps in the GPU's cache and the memory small.
-constexpr int kGroup = 2;
-
-// A captured program.
-class Graph {
- public:
-  Graph(const Program& program, cudaStream_t main, cudaStream_t aside);
-  void Launch(cudaStream_t stream) const;
-
- private:
-  struct Destroy {
-    void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
-  };
-  std::unique_ptr<CUgraphExec_st, Destroy> graph_;
-};
-
-// Launches the steps from `first` to before `last`, the ones that run aside on `aside`.
-void Enqueue(const Program& program, size_t first, size_t last, cudaStream_t main,
-             cudaStream_t aside);
 
 // What one Run at a time needs. Grows with the shapes it meets.
 class Runner final : public Scratch {
@@ -53,12 +36,14 @@ class Runner final : public Scratch {
     Event copied_in, computed, copied_out;
   };
 
-  Shape PaddedShape(int images, int64_t height, int64_t width) const;
-  const Graph& GraphFor(const Shape& shape);
-  unsigned char* Arena(size_t bytes);
-  void SetIo(const NetworkIo& io);
-  void RunOnDevice(const TensorView& input, const MutableTensorView& output, Padding padding);
-  void RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding);
+  void Clear();
+  Lane& LaneAt(int64_t index);
+  Shape PaddedShape(int64_t images, int64_t height, int64_t width) const;
+  void InGroups(const TensorView& input, const std::function<void(const Groups&)>& run);
+  void RunOnDevice(const TensorView& input, const MutableTensorView& output, Padding padding,
+                   const Groups& groups);
+  void RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
+                   const Groups& groups);
   void ProfileGroup(const TensorView& input, const MutableTensorView& output, Padding padding,
                     int warm_up, int runs, std::vector<KernelTime>& times);
   void RunImageWithTaps(const TensorView& input, const MutableTensorView& output, Padding padding,
@@ -67,11 +52,10 @@ class Runner final : public Scratch {
   const DeviceNetwork& network_;
   DeviceInfo gpu_;
   Config config_;
-  Stream main_, aside_, in_, out_;
-  DeviceBuffer arena_, io_memory_;
-  std::unique_ptr<NetworkIo> io_;  // as it is on the GPU
-  std::map<Shape, std::unique_ptr<Graph>> graphs_;
-  Slot slots_[2];
+  Stream in_, out_;
+  // Made when a batch first needs them.
+  std::unique_ptr<Lane> lanes_[kLanes];
+  std::unique_ptr<Slot> slots_[2];
 };
 
 }  // namespace mstpp::cuda

@@ -11,7 +11,7 @@
 
 namespace mstpp {
 
-// Working memory and, on a GPU, the stream of one Run at a time. It grows on first use of a shape.
+// Working memory and, on a GPU, the streams of one Run at a time. It grows on first use of a shape.
 struct Scratch {
   virtual ~Scratch() = default;
 };

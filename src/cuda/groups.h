@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a batch is cut into what the GPU takes at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace mstpp::cuda {
+
+// Groups that run at the same time: the kernels of one fill the gaps that the other's leave.
+constexpr int kLanes = 2;
+// Of a group. More hide launches and the ends of kernels, but their feature maps take memory. Of
+// tiny pictures it is not the pixels that take it, but what each picture has one of.
+constexpr int64_t kGroupPixels = 1 << 20;
+constexpr int64_t kGroupPictures = 64;
+
+// Pictures k * size to (k + 1) * size of a batch are group k, which runs on lane k % lanes. Results
+// depend on neither.
+struct Groups {
+  int64_t size = 1;
+  int lanes = 1;
+
+  // Less memory, if there is less: smaller groups, in the end a picture at a time.
+  bool Shrink();
+};
+
+// For pictures of so many pixels, padded.
+Groups ChooseGroups(int64_t pictures, int64_t pixels);
+
+// Calls `run`; as long as memory is exhausted, calls it again: first with the same groups, for
+// `clear` gives back what earlier batches have left, then with smaller ones. `clear` comes after
+// every failure, whatever it is.
+void RunInGroups(Groups groups, const std::function<void(const Groups&)>& run,
+                 const std::function<void()>& clear);
+
+}  // namespace mstpp::cuda
