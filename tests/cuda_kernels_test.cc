@@ -642,14 +642,14 @@ TEST(KernelsTest, Gram) {
   TestGram<128>(40, 1);
 }
 
-TEST(KernelsTest, AttentionMatrix) {
-  const int heads = 2, width = 31, n = heads * width, C = 64, stride = 64;
+void TestAttentionMatrix(int heads, int width, int C) {
+  const int n = heads * width, stride = (n + 3) / 4 * 4;
   Generator generator(8);
   const int pixels = 500;
   const Doubles x = generator.Draw(pixels * n, 1.0);
   const Doubles wq = generator.Draw(n * n, 0.2), wk = generator.Draw(n * n, 0.2),
                 wv = generator.Draw(n * n, 0.2), wp = generator.Draw(n * n, 0.2);
-  const std::vector<float> rescale = {3.0f, 5.0f};
+  const std::vector<float> rescale = {3.0f, 5.0f, 2.0f, 4.0f};
   std::vector<float> bias(n, 0.5f), s(C * C, 0.f), logits(AttentionFloats(n, heads), NAN);
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
@@ -741,6 +741,12 @@ TEST(KernelsTest, AttentionMatrix) {
       ASSERT_NEAR(HalfLow(tiles[TileWeight(o, c, C / 32)]), tile, 1e-3) << o << " " << c;
     }
   }
+}
+
+TEST(KernelsTest, AttentionMatrix) {
+  TestAttentionMatrix(2, 31, 64);
+  TestAttentionMatrix(4, 31, 128);
+  TestAttentionMatrix(1, 70, 96);  // the softmax in two parts, beside a staged factor
 }
 
 // Rows of the softmax longer than the product's parts have room for.

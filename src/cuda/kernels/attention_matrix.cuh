@@ -279,7 +279,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   // The softmax, as many rows at a time as there is room for, and its product with the rows of
   // Wproj.
   const int odd = width | 1;  // a stride without bank conflicts
-  const int room = (shape.size - shape.parts) / odd;
+  const int room = (shape.factor - shape.parts) / odd;
   for (int begin = 0; begin < p.channels; begin += room) {
     const int end = min(begin + room, p.channels);
     SoftmaxRows(p, image, begin, end, parts, odd);
