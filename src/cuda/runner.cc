@@ -100,13 +100,14 @@ void Runner::RunOnDevice(const TensorView& input, const MutableTensorView& outpu
   for (int i = 0; i < groups.lanes; ++i) LaneAt(i).Wait();
 }
 
-// Group k is copied in and out while the one before and the one after are computed.
+// Groups are copied in and out while others are computed. They are half as large as those in the
+// device's memory, for then there are more of them.
 void Runner::RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
                          const Groups& groups) {
-  const int64_t size = groups.size, count = (input.n + size - 1) / size;
+  const int64_t size = (groups.size + 1) / 2, count = (input.n + size - 1) / size;
   const int64_t image_floats = input.c * input.h * input.w;
   const int64_t cube_floats = output.c * output.h * output.w;
-  for (int64_t i = 0; i < std::min<int64_t>(count, 2); ++i) {
+  for (int64_t i = 0; i < std::min<int64_t>(count, kSlots); ++i) {
     const auto grow = [](auto& buffer, int64_t floats) {
       if (buffer.size() < static_cast<size_t>(floats) * sizeof(float)) {
         buffer = {};
@@ -121,16 +122,16 @@ void Runner::RunFromHost(const TensorView& input, const MutableTensorView& outpu
   }
   const auto images_of = [&](int64_t k) { return std::min(size, input.n - k * size); };
   const auto collect = [&](int64_t k) {
-    const Slot& slot = *slots_[k % 2];
+    const Slot& slot = *slots_[k % kSlots];
     const int64_t images = images_of(k);
     Check(cudaEventSynchronize(slot.copied_out.get()), "running the network");
     CopyView(TensorView::Nchw(slot.host_cube.as<float>(), images, output.c, output.h, output.w),
              Images(output, k * size, images));
   };
   for (int64_t k = 0; k < count; ++k) {
-    const Slot& slot = *slots_[k % 2];
+    const Slot& slot = *slots_[k % kSlots];
     Lane& lane = LaneAt(k % groups.lanes);
-    if (k >= 2) collect(k - 2);  // then the slot is free
+    if (k >= kSlots) collect(k - kSlots);  // then the slot is free
     const int64_t images = images_of(k);
     CopyView(
         Images(input, k * size, images),
@@ -154,7 +155,7 @@ void Runner::RunFromHost(const TensorView& input, const MutableTensorView& outpu
           "copying a cube from the GPU");
     Check(cudaEventRecord(slot.copied_out.get(), out_.get()), "recording an event");
   }
-  for (int64_t k = std::max<int64_t>(0, count - 2); k < count; ++k) collect(k);
+  for (int64_t k = std::max<int64_t>(0, count - kSlots); k < count; ++k) collect(k);
 }
 
 void Runner::RunWithTaps(const TensorView& input, const MutableTensorView& output, Padding padding,

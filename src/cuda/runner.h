@@ -29,7 +29,8 @@ class Runner final : public Scratch {
 
  private:
   // Where a group of pictures is on the GPU while it is there, if the caller's memory is the
-  // host's.
+  // host's. Two for either lane: while one group is computed the one before it is collected.
+  static constexpr int kSlots = 2 * kLanes;
   struct Slot {
     DeviceBuffer image, cube;
     PinnedBuffer host_image, host_cube;
@@ -55,7 +56,7 @@ class Runner final : public Scratch {
   Stream in_, out_;
   // Made when a batch first needs them.
   std::unique_ptr<Lane> lanes_[kLanes];
-  std::unique_ptr<Slot> slots_[2];
+  std::unique_ptr<Slot> slots_[kSlots];
 };
 
 }  // namespace mstpp::cuda
