@@ -267,7 +267,6 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                       .weight1 = first_bytes.data(),
                       .depthwise = depthwise_bytes.data(),
                       .weight2 = second_bytes.data(),
-                      .channels = channels,
                       .reciprocal_channels = 1.0f / static_cast<float>(channels),
                       .height = height,
                       .width = width,

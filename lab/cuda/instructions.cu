@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one instruction of each kind costs a scheduler: cycles a warp instruction, with four warps a
-// scheduler and sixteen independent chains a warp. One block an SM, so that clock64 tells the
-// truth.
+// scheduler and sixteen independent chains a warp.
 //   nvcc -std=c++20 -O3 -arch=sm_90 -I../../src instructions.cu -o instructions
 #include <cstdio>
 
 #include "cuda/kernels/lanes.cuh"
+#include "cycles.cuh"
 
 namespace mstpp::cuda {
 
@@ -156,26 +156,12 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
 }
 
 template <Kind kKind>
-void Run(int blocks, uint32_t* out, long long* cycles) {
-  constexpr int kRounds = 2000;
-  for (int i = 0; i < 2; ++i) Measure<kKind><<<blocks, 512, 16384>>>(out, cycles, kRounds);
-  long long c = 0;
-  cudaMemcpy(&c, cycles, sizeof c, cudaMemcpyDeviceToHost);
+void Run(const Cycles& cycles) {
   std::printf("%-24s %6.2f\n", kNames[kKind],
-              static_cast<double>(c) / kRounds / kOperations[kKind] / 4);
-  if constexpr (kKind + 1 < kKinds) Run<static_cast<Kind>(kKind + 1)>(blocks, out, cycles);
+              cycles.OfRound(Measure<kKind>, 2000, 16384) / kOperations[kKind]);
+  if constexpr (kKind + 1 < kKinds) Run<static_cast<Kind>(kKind + 1)>(cycles);
 }
 
 }  // namespace mstpp::cuda
 
-int main() {
-  uint32_t* out;
-  long long* cycles;
-  cudaDeviceProp properties;
-  cudaGetDeviceProperties(&properties, 0);
-  cudaMalloc(&out, properties.multiProcessorCount * 512 * 4);
-  cudaMalloc(&cycles, 8);
-  std::printf("%s\n", properties.name);
-  mstpp::cuda::Run<mstpp::cuda::kFma>(properties.multiProcessorCount, out, cycles);
-  std::printf("%s\n", cudaGetErrorString(cudaDeviceSynchronize()));
-}
+int main() { mstpp::cuda::Run<mstpp::cuda::kFma>(Cycles()); }

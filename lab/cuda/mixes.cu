@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What kinds of instruction cost a scheduler together, in cycles of all that one line names, with
-// four warps a scheduler. One block an SM, so that clock64 tells the truth.
+// four warps a scheduler.
 //   nvcc -std=c++20 -O3 -arch=sm_90 -I../../src mixes.cu -o mixes
 #include <cstdio>
 
 #include "cuda/kernels/ptx.cuh"
+#include "cycles.cuh"
 
 namespace mstpp::cuda {
 
@@ -56,39 +57,26 @@ __global__ void __launch_bounds__(512) Measure(uint32_t* out, long long* cycles,
 }
 
 template <int kDepth, int kHalf2, int kLogic, int kTanhHalves>
-void Run(int blocks, uint32_t* out, long long* cycles) {
-  constexpr int kRounds = 500;
-  for (int i = 0; i < 2; ++i) {
-    Measure<kDepth, kHalf2, kLogic, kTanhHalves><<<blocks, 512>>>(out, cycles, kRounds);
-  }
-  long long c = 0;
-  cudaMemcpy(&c, cycles, sizeof c, cudaMemcpyDeviceToHost);
+void Run(const Cycles& cycles) {
   std::printf("mma k = %2d, half2 %d, LOP3 %d, tanh of half2 %.1f: %6.2f\n", kDepth, kHalf2, kLogic,
-              kTanhHalves / 2.0, static_cast<double>(c) / kRounds / 16 / 4);
+              kTanhHalves / 2.0,
+              cycles.OfRound(Measure<kDepth, kHalf2, kLogic, kTanhHalves>, 500, 0) / 16);
 }
 
 }  // namespace mstpp::cuda
 
 int main() {
-  uint32_t* out;
-  long long* cycles;
-  cudaDeviceProp properties;
-  cudaGetDeviceProperties(&properties, 0);
-  const int blocks = properties.multiProcessorCount;
-  cudaMalloc(&out, blocks * 512 * 4);
-  cudaMalloc(&cycles, 8);
-  std::printf("%s\n", properties.name);
   using mstpp::cuda::Run;
-  Run<16, 0, 0, 0>(blocks, out, cycles);
-  Run<8, 0, 0, 0>(blocks, out, cycles);
-  Run<0, 4, 0, 0>(blocks, out, cycles);
-  Run<16, 2, 0, 0>(blocks, out, cycles);
-  Run<16, 4, 0, 0>(blocks, out, cycles);
-  Run<8, 4, 0, 0>(blocks, out, cycles);
-  Run<0, 0, 4, 0>(blocks, out, cycles);
-  Run<16, 0, 2, 0>(blocks, out, cycles);
-  Run<16, 0, 4, 0>(blocks, out, cycles);
-  Run<0, 0, 0, 1>(blocks, out, cycles);
-  Run<16, 0, 0, 1>(blocks, out, cycles);
-  std::printf("%s\n", cudaGetErrorString(cudaDeviceSynchronize()));
+  const Cycles cycles;
+  Run<16, 0, 0, 0>(cycles);
+  Run<8, 0, 0, 0>(cycles);
+  Run<0, 4, 0, 0>(cycles);
+  Run<16, 2, 0, 0>(cycles);
+  Run<16, 4, 0, 0>(cycles);
+  Run<8, 4, 0, 0>(cycles);
+  Run<0, 0, 4, 0>(cycles);
+  Run<16, 0, 2, 0>(cycles);
+  Run<16, 0, 4, 0>(cycles);
+  Run<0, 0, 0, 1>(cycles);
+  Run<16, 0, 0, 1>(cycles);
 }

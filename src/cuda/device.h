@@ -33,6 +33,9 @@ struct DeviceInfo {
   int shared_bytes = 0;  // a block may have
   size_t memory = 0;
   int major = 0, minor = 0;
+
+  // Whether blocks of a kernel may start before the one before it in the stream has ended.
+  bool overlaps_kernels() const { return major >= 9; }
 };
 DeviceInfo QueryDevice(int index);
 

@@ -28,7 +28,6 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
 }  // namespace
 
 Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu) {
-  params.reciprocal_channels = 1.0f / static_cast<float>(params.channels);
   if (C == 32) return LaunchFeedForward<32, 4, 3>(params, gpu);
   if (C == 64) return LaunchFeedForward<64, 4, 1>(params, gpu);
   return LaunchFeedForward<128, 2, 1>(params, gpu);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // MST++ on the fused kernels. A spectral attention block and the feed-forward network after
-// it are one unit: position and, aside, gram, reduce, rows and matrix; then feed_forward, which
-// joins.
+// it are one unit: position and, aside, gram, gram_reduce, attention_logits and attention_matrix;
+// then feed_forward, which joins.
 #include <map>
 #include <utility>
 
@@ -302,15 +302,17 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
             GramLaunch(C, {value(node.input), partials, height * width, blocks, shape.images}),
             true);
         add(node, "gram_reduce",
-            Gram16ReduceLaunch(C, {.partials = partials,
-                                   .sum = gram,
-                                   .blocks = blocks,
-                                   .size = C * C,
-                                   .images = shape.images}),
+            Gram16ReduceLaunch(C,
+                               {.partials = partials,
+                                .sum = gram,
+                                .blocks = blocks,
+                                .size = C * C,
+                                .images = shape.images},
+                               gpu_),
             true);
-        add(node, "attention_logits", AttentionLogitsLaunch(attention), true);
-        add(node, "attention_matrix", AttentionMatrixLaunch(MatrixForm::kHalfTiles, attention),
-            true);
+        add(node, "attention_logits", AttentionLogitsLaunch(attention, gpu_), true);
+        add(node, "attention_matrix",
+            AttentionMatrixLaunch(MatrixForm::kHalfTiles, attention, gpu_), true);
         const PositionParams p{.x = value(node.input),
                                .d = temporary(i, kD),
                                .value_weight = buffer("value"),
@@ -340,7 +342,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                   .weight1 = buffer("weight1"),
                                   .depthwise = buffer("depthwise"),
                                   .weight2 = buffer("weight2"),
-                                  .channels = c,
+                                  .reciprocal_channels = 1.0f / static_cast<float>(c),
                                   .height = height,
                                   .width = width,
                                   .images = shape.images};

@@ -26,9 +26,9 @@ Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gp
 int GramBlocks(int C, int pixels);
 Launch GramLaunch(int C, GramParams params);
 Launch GramReduceLaunch(GramReduceParams params);
-Launch Gram16ReduceLaunch(int C, GramReduceParams params);
-Launch AttentionLogitsLaunch(AttentionParams params);
-Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params);
+Launch Gram16ReduceLaunch(int C, GramReduceParams params, const DeviceInfo& gpu);
+Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu);
+Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const DeviceInfo& gpu);
 
 // x + d + X M' + b_proj for one image, which otherwise only exists inside the feed-forward kernel.
 struct AttentionTapParams {

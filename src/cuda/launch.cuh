@@ -15,15 +15,6 @@ namespace mstpp::cuda {
 
 using Launch = std::function<void(cudaStream_t)>;
 
-// Whether the current device does.
-inline bool GpuOverlapsKernels() {
-  int device = 0, major = 0;
-  Check(cudaGetDevice(&device), "asking for the GPU");
-  Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        "asking for the GPU's architecture");
-  return major >= 9;
-}
-
 template <class Params>
 struct Kernel {
   void (*function)(const Params);
@@ -47,11 +38,10 @@ struct Kernel {
     return std::max(1, blocks) * gpu.multiprocessors;
   }
 
-  // With `overlaps` blocks may start while the kernel before in the stream still runs, if it says
-  // LaunchDependents and the GPU can; this one must say WaitForPrevious before it reads what that
-  // writes, or writes at all.
+  // With `overlaps`, which not every GPU can, blocks may start while the kernel before in the
+  // stream still runs, if that says LaunchDependents; this one must say WaitForPrevious before it
+  // reads what that writes, or writes at all.
   Launch Bind(int blocks, const Params& params, bool overlaps = false) const {
-    overlaps = overlaps && GpuOverlapsKernels();
     return [*this, blocks, params, overlaps](cudaStream_t stream) {
       cudaLaunchAttribute serialization = {};
       serialization.id = cudaLaunchAttributeProgrammaticStreamSerialization;

@@ -31,7 +31,7 @@ template <class T, int kTerms>
 class PortableNetwork final : public DeviceNetwork {
  public:
   PortableNetwork(const Network& network, Precision storage, const DeviceInfo& gpu)
-      : graph_(network.graph), storage_(storage) {
+      : graph_(network.graph), storage_(storage), gpu_(gpu) {
     // An SM of some GPUs has 100 KiB of shared memory.
     const bool large = portable::FeedForwardShape<kTerms, 128>::kSharedBytes <= gpu.shared_bytes;
     fused_channels_ = large ? 128 : 64;
@@ -63,6 +63,7 @@ class PortableNetwork final : public DeviceNetwork {
 
   Graph graph_;
   Precision storage_;
+  DeviceInfo gpu_;
   int fused_channels_ = 0;
   std::vector<Buffers> weights_;
 };
@@ -351,8 +352,9 @@ class PortableNetwork<T, kTerms>::Compiler {
                                     .C = x.stride,
                                     .images = shape_.images,
                                     .stride = (c + 3) / 4 * 4};
-    Add("attention_logits", AttentionLogitsLaunch(attention), true);
-    Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention), true);
+    Add("attention_logits", AttentionLogitsLaunch(attention, network_.gpu_), true);
+    Add("attention_matrix", AttentionMatrixLaunch(MatrixForm::kPlain, attention, network_.gpu_),
+        true);
     Add("value", portable::ProductLaunch<kTerms>(Size(node.output, x.stride), W("value"),
                                                  portable::LoadPixel<T>{x},
                                                  portable::WriteMap<T>{v, nullptr, nullptr, 0}));

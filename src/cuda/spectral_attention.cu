@@ -56,9 +56,9 @@ __global__ void __launch_bounds__(kReduceThreads)
 }
 
 template <int C>
-Launch LaunchGram16Reduce(const GramReduceParams& params) {
+Launch LaunchGram16Reduce(const GramReduceParams& params, const DeviceInfo& gpu) {
   const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, kReduceThreads, kReduceThreads * 16};
-  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params, /*overlaps=*/true);
+  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params, gpu.overlaps_kernels());
 }
 
 __global__ void __launch_bounds__(kAttentionThreads)
@@ -117,29 +117,29 @@ Launch GramReduceLaunch(GramReduceParams params) {
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
-Launch Gram16ReduceLaunch(int C, GramReduceParams params) {
-  if (C == 32) return LaunchGram16Reduce<32>(params);
-  if (C == 64) return LaunchGram16Reduce<64>(params);
-  return LaunchGram16Reduce<128>(params);
+Launch Gram16ReduceLaunch(int C, GramReduceParams params, const DeviceInfo& gpu) {
+  if (C == 32) return LaunchGram16Reduce<32>(params, gpu);
+  if (C == 64) return LaunchGram16Reduce<64>(params, gpu);
+  return LaunchGram16Reduce<128>(params, gpu);
 }
 
-Launch AttentionLogitsLaunch(AttentionParams params) {
+Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu) {
   const Kernel<AttentionParams> kernel{
       AttentionLogitsKernel, kAttentionThreads,
       AttentionShape(params.channels, params.heads, params.C).size * 4};
   kernel.Prepare();
   return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params,
-                     /*overlaps=*/true);
+                     gpu.overlaps_kernels());
 }
 
-Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params) {
+Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const DeviceInfo& gpu) {
   Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
                                  AttentionShape(params.channels, params.heads, params.C).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
   }
   kernel.Prepare();
-  return kernel.Bind(params.C / kAttentionRows * params.images, params, /*overlaps=*/true);
+  return kernel.Bind(params.C / kAttentionRows * params.images, params, gpu.overlaps_kernels());
 }
 
 }  // namespace mstpp::cuda

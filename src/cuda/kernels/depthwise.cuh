@@ -67,7 +67,6 @@ struct Depthwise {
       above[i] = middle[j][i];
       middle[j][i] = below[j][i];
     }
-    // Product by product for all three sums: these wait for each other's operands, not for sums.
     if constexpr (P == 4) {
       AddTaps(j, row[0], row[2], row[1], row[3], above, 0);
       AddTaps(j, row[1], row[3], row[2], right, above, 1);

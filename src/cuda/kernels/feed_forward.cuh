@@ -22,15 +22,14 @@
 namespace mstpp::cuda {
 
 struct FeedForwardParams {
-  const void* x;          // images x height x width x C
-  const void* d;          // the same
-  void* out;              // the same
-  const void* matrix;     // images of M, b_proj in its last column: tiles [C / 32][C / 32][4]
-  const void* weight1;    // tiles [4 C / 32][C / 32][4], b1 in the last column
-  const void* depthwise;  // [4 C / 32] of Depthwise::kWeightBytes
-  const void* weight2;    // tiles [C / 32][4 C / 32][4]
-  int channels;           // of the network, less than C
-  float reciprocal_channels;
+  const void* x;              // images x height x width x C
+  const void* d;              // the same
+  void* out;                  // the same
+  const void* matrix;         // images of M, b_proj in its last column: tiles [C / 32][C / 32][4]
+  const void* weight1;        // tiles [4 C / 32][C / 32][4], b1 in the last column
+  const void* depthwise;      // [4 C / 32] of Depthwise::kWeightBytes
+  const void* weight2;        // tiles [C / 32][4 C / 32][4]
+  float reciprocal_channels;  // of the network's, which are less than C
   int height, width, rows, strips, segments, images;  // rows: even
 };
 
@@ -244,7 +243,7 @@ class FeedForward {
         w.first[k][j] = LoadWarpVec(first, (hidden * kGroups + k) * 4 + j, lane_);
         const int tile = (k * C / 8 + hidden) * 4 + j;
         if constexpr (Shape::kSharedWeight2) {
-          CopyAsync(shared_ + Shape::kWeight2 + Weight2Tile(k, j) + lane_ * 16,
+          CopyAsync(shared_ + Shape::kWeight2 + Weight2Tile(k, j) * kWarpVecBytes + lane_ * 16,
                     second + tile * kWarpVecBytes + lane_ * 16, true);
         } else {
           w.second[k][j] = LoadWarpVec(second, tile, lane_);
@@ -252,9 +251,7 @@ class FeedForward {
       }
     }
   }
-  MSTPP_DEVICE int Weight2Tile(int k, int j) const {
-    return ((warp_ * kGroups + k) * 4 + j) * kWarpVecBytes;
-  }
+  MSTPP_DEVICE int Weight2Tile(int k, int j) const { return (warp_ * kGroups + k) * 4 + j; }
 
   // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
   // leaves this warp's part of the outputs of the row above in shared memory.
@@ -301,7 +298,7 @@ class FeedForward {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         if constexpr (Shape::kSharedWeight2) {
-          second[j] = LoadWarpVec(shared_ + Shape::kWeight2 + Weight2Tile(k, j), 0, lane_);
+          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, Weight2Tile(k, j), lane_);
         } else {
           second[j] = w.second[k][j];
         }

@@ -63,13 +63,10 @@ MSTPP_DEVICE void StoreVec(void* address, const HalfVec& value) {
   vec = value;
   *static_cast<uint4*>(address) = word;
 }
-// The same for an array of Vecs that a whole warp owns, lane after lane: no bank conflicts.
+// From an array of Vecs that a whole warp owns, lane after lane: no bank conflicts.
 constexpr int kWarpVecBytes = 32 * static_cast<int>(sizeof(HalfVec));
 MSTPP_DEVICE HalfVec LoadWarpVec(const unsigned char* array, int index, int lane) {
   return LoadVec(array + index * kWarpVecBytes + lane * 16);
-}
-MSTPP_DEVICE void StoreWarpVec(unsigned char* array, int index, int lane, const HalfVec& vec) {
-  StoreVec(array + index * kWarpVecBytes + lane * 16, vec);
 }
 
 // Pixels i and i + P / 2 of a lane's P share products.
@@ -164,8 +161,7 @@ class ProductStorer {
 // ---- Products of 32 channels of two pixels and the lane's part `w` of a weight tile
 // (Packer::Tiles), summed in FP16 or FP32 (Wide). With kFirst the sum starts here, else it goes on.
 
-// All pixels of a lane, in four tiles: sum[pair][pixel]. The order keeps a sum's two halves apart,
-// so that neither waits for the other.
+// All pixels of a lane, in four tiles: sum[pair][pixel].
 template <bool kFirst, int P>
 MSTPP_DEVICE void Multiply(HalfPair (&sum)[4][P], const Rows (&x)[kPixelStep<P>],
                            const HalfVec (&w)[4]) {
