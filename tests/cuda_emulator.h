@@ -220,6 +220,9 @@ inline uint32_t Shuffle(uint32_t value, int lane) {
   return Emulator::Instance().Exchange(&value, 1)[lane][0];
 }
 inline float Shuffle(float value, int lane) { return AsFloat(Shuffle(AsUint(value), lane)); }
+inline uint32_t ShuffleXor(uint32_t value, int mask) {
+  return Shuffle(value, (threadIdx.x & 31) ^ mask);
+}
 inline float ShuffleXor(float value, int mask) { return Shuffle(value, (threadIdx.x & 31) ^ mask); }
 
 // Element (row, k) of A and (k, column) of B as the hardware spreads them, for both shapes.

@@ -339,7 +339,21 @@ TEST(KernelsTest, Gelu) {
   }
 }
 
-// Dense convolutions, weights [output][input][tap].
+// Of n channels, weights [output][input][tap]; `one`: the last channel of all stays 1.
+std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
+  Packer packer;
+  for (int first = 0; first < 32; first += 16) {
+    for (int tap = 0; tap < 9; ++tap) {
+      packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
+        o += first;
+        if (o == 31 && i == 31) return tap == 4 && one ? 1.f : 0.f;
+        return o < n && i < n ? static_cast<float>(w[(o * n + i) * 9 + tap]) : 0.f;
+      });
+    }
+  }
+  return packer.Take();
+}
+
 void TestConv3x3(int height, int width, int rows, bool with_residual) {
   using M = Memory;
   const int n = 31;
@@ -361,17 +375,8 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
       }
     }
   }
-  Packer packer;
-  for (int first = 0; first < 32; first += 16) {
-    for (int tap = 0; tap < 9; ++tap) {
-      packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
-        o += first;
-        if (o == 31 && i == 31) return tap == 4 && !with_residual ? 1.f : 0.f;
-        return o < n && i < n ? static_cast<float>(w[(o * n + i) * 9 + tap]) : 0.f;
-      });
-    }
-  }
-  const auto weight = packer.Take(), x_bytes = M::Store(x), r_bytes = M::Store(residual);
+  const auto weight = PackConv3x3(w, n, !with_residual);
+  const auto x_bytes = M::Store(x), r_bytes = M::Store(residual);
   std::vector<unsigned char> y(x_bytes.size(), 0x7f);
   using Shape = ConvShape;
   ConvParams p{.x = x_bytes.data(),
@@ -427,6 +432,61 @@ TEST(KernelsTest, Conv3x3) {
   TestConv3x3(8, 72, 8, true);
   TestConv3x3(4, 40, 1, true);
   TestConv3x3(4, 32, 2, false);
+}
+
+// A cube of halves has the bits of one of floats, rounded; nothing is written behind a picture's.
+void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
+  using M = Memory;
+  constexpr int kImages = 2;
+  Generator generator(7);
+  // The pictures below one another.
+  const auto x = M::Store(M::Draw(generator, kImages * height, width, 32, channels));
+  const auto residual = M::Store(M::Draw(generator, kImages * height, width, 32, channels));
+  const auto weight =
+      PackConv3x3(generator.Draw(channels * channels * 9, 0.06), channels, /*one=*/false);
+  using Shape = ConvShape;
+  NetworkIo io = {};
+  io.cube_height = h;
+  io.cube_width = w;
+  const ConvParams p{.x = x.data(),
+                     .residual = residual.data(),
+                     .y = nullptr,
+                     .weight = weight.data(),
+                     .io = &io,
+                     .channels = channels,
+                     .height = height,
+                     .width = width,
+                     .rows = rows,
+                     .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
+                     .segments = (height + rows - 1) / rows,
+                     .images = kImages};
+  const auto run = [&](void* cube, int64_t row, auto conv) {
+    io.cube = cube;
+    const int64_t strides[4] = {channels * h * row, h * row, row, 1};
+    std::copy_n(strides, 4, io.cube_stride);
+    Emulator::Instance().Launch(p.strips * p.segments * p.images, Shape::kThreads,
+                                Shape::kSharedBytes, conv);
+  };
+  const size_t count = static_cast<size_t>(kImages) * channels * h;
+  std::vector<float> floats(count * w, NAN);
+  run(floats.data(), w, [&] { Conv3x3<true>(p).Run(); });
+  constexpr uint16_t kUnwritten = 0x7abc;
+  std::vector<uint16_t> halves(count * HalfRow(w) + 8, kUnwritten);
+  run(halves.data(), HalfRow(w), [&] { Conv3x3<true, HalfCubeWriter>(p).Run(); });
+  for (size_t row = 0; row < count; ++row) {
+    for (int q = 0; q < w; ++q) {
+      ASSERT_EQ(halves[row * HalfRow(w) + q], HalfPack(floats[row * w + q], 0.f))
+          << row / h << " " << row % h << " " << q;
+    }
+  }
+  for (int i = 0; i < 8; ++i) ASSERT_EQ(halves[count * HalfRow(w) + i], kUnwritten);
+}
+
+TEST(KernelsTest, HalfCube) {
+  TestHalfCube(31, 8, 40, 3, 8, 40);
+  TestHalfCube(31, 8, 72, 8, 5, 67);
+  TestHalfCube(29, 8, 32, 2, 7, 25);
+  TestHalfCube(25, 8, 8, 8, 1, 1);
 }
 
 void TestImageConv(bool reflect, bool channels_last) {

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <new>
 #include <random>
 #include <utility>
@@ -238,6 +240,61 @@ TEST(PortableKernelsTest, Conv) {
   TestConv<3, 64, 3, 1>(1, 5, 3, 3, 70, 1e-6);
   TestConv<3, 64, 4, 2>(2, 4, 17, 31, 70, 1e-6);
   TestConv<1, 32, 4, 2>(1, 9, 5, 40, 10, 2e-3);
+}
+
+// y = conv(x) + residual into a map and, cropped, into cubes: floats in any layout, and halves. All
+// have the same bits, but for the halves' rounding.
+TEST(PortableKernelsTest, WritesCubes) {
+  constexpr int kImages = 2, kHeight = 11, kWidth = 35, kBands = 31, kStrideOut = 32;
+  constexpr int kPixels = kImages * kHeight * kWidth, kH = 9, kW = 29;
+  Generator generator;
+  const Floats x = generator.DrawMap(kPixels, kBands), r = generator.DrawMap(kPixels, kBands);
+  const Floats w = Pack(generator.Draw(kBands * 9 * kStrideOut, 0.06), kBands, 9 * kStrideOut);
+  const Map<const float> map{x.data(), kImages, kHeight, kWidth, kStrideOut};
+  const Map<const float> residual{r.data(), kImages, kHeight, kWidth, kStrideOut};
+  const ProductSize size{kImages, kHeight, kWidth, 9 * kStrideOut, kStrideOut};
+  const auto run = [&](const auto& writer) {
+    using Shape = ConvShape<3, 32, 3, 1>;
+    Emulator::Instance().Launch(Tile::Count(kImages, kHeight, kWidth), Shape::kThreads,
+                                Shape::kSharedBytes,
+                                [&] { TileConv<3, 32, 3, 1>(size, map, w.data(), writer); });
+  };
+  Floats y(x.size(), NAN);
+  run(WriteMap<float>{{y.data(), kImages, kHeight, kWidth, kStrideOut}, r.data(), nullptr, 0});
+
+  NetworkIo io = {};
+  io.cube_height = kH;
+  io.cube_width = kW;
+  const auto test = [&](auto none, const std::array<int64_t, 4>& strides, auto rounded) {
+    using Element = decltype(none);
+    std::vector<Element> cube(static_cast<size_t>(strides[0]) * kImages + 1, none);
+    io.cube = cube.data() + 1;  // of odd address
+    std::copy_n(strides.begin(), 4, io.cube_stride);
+    run(WriteCube<float, Element>{&io, residual, kBands});
+    int64_t written = 0;
+    for (const Element& e : cube) written += std::memcmp(&e, &none, sizeof none) != 0;
+    EXPECT_EQ(written, kImages * kBands * kH * kW);
+    for (int p = 0; p < kPixels; ++p) {
+      const int image = p / kWidth / kHeight, row = p / kWidth % kHeight, q = p % kWidth;
+      for (int c = 0; c < kBands && row < kH && q < kW; ++c) {
+        const Element got =
+            cube[1 + image * strides[0] + c * strides[1] + row * strides[2] + q * strides[3]];
+        const Element wanted = rounded(y[static_cast<size_t>(p) * kStrideOut + c]);
+        ASSERT_EQ(std::memcmp(&got, &wanted, sizeof got), 0) << p << " " << c;
+      }
+    }
+  };
+  const auto as_float = [](float v) { return v; };
+  const auto as_half = [](float v) { return Half{static_cast<uint16_t>(HalfPack(v, 0.0f))}; };
+  const auto planes = [](int64_t row) {
+    return std::array<int64_t, 4>{kBands * kH * row, kH * row, row, 1};
+  };
+  const std::array<int64_t, 4> pixels = {kBands * kH * kW, 1, kBands * kW, kBands};
+  test(12345.0f, planes(kW), as_float);
+  test(12345.0f, pixels, as_float);
+  test(Half{0x7abc}, planes(HalfRow(kW)), as_half);
+  test(Half{0x7abc}, planes(kW), as_half);
+  test(Half{0x7abc}, pixels, as_half);
 }
 
 // y = x + X W' + b + d, LN(x) W' with GELU, and the hidden half of a feed-forward network.

@@ -4,10 +4,10 @@
 namespace mstpp::cuda {
 namespace {
 
-template <bool kCube>
+template <bool kCube, class Writer = CubeWriter>
 __global__ void __launch_bounds__(ConvShape::kThreads, 6)
     ConvKernel(const __grid_constant__ ConvParams params) {
-  Conv3x3<kCube>(params).Run();
+  Conv3x3<kCube, Writer>(params).Run();
 }
 
 __global__ void __launch_bounds__(ImageConvShape::kWarps * 32, 6)
@@ -17,9 +17,11 @@ __global__ void __launch_bounds__(ImageConvShape::kWarps * 32, 6)
 
 }  // namespace
 
-Launch ConvLaunch(bool to_cube, ConvParams params, const DeviceInfo& gpu) {
-  const Kernel<ConvParams> kernel{to_cube ? ConvKernel<true> : ConvKernel<false>,
-                                  ConvShape::kThreads, ConvShape::kSharedBytes};
+Launch ConvLaunch(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
+  const auto function = output == ConvOutput::kMap    ? ConvKernel<false>
+                        : output == ConvOutput::kCube ? ConvKernel<true>
+                                                      : ConvKernel<true, HalfCubeWriter>;
+  const Kernel<ConvParams> kernel{function, ConvShape::kThreads, ConvShape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, ConvShape::kColumns);
   const int items = params.strips * params.images;

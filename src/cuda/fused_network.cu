@@ -277,7 +277,10 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                        .height = height,
                        .width = width,
                        .images = shape.images};
-          add(node, "conv3x3", ConvLaunch(last, p, gpu_));
+          const ConvOutput output = !last             ? ConvOutput::kMap
+                                    : shape.half_cube ? ConvOutput::kHalfCube
+                                                      : ConvOutput::kCube;
+          add(node, "conv3x3", ConvLaunch(output, p, gpu_));
         }
         break;
       case Op::kSpectralAttention: {

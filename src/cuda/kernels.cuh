@@ -17,7 +17,8 @@ namespace mstpp::cuda {
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
 Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
 Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu);
-Launch ConvLaunch(bool to_cube, ConvParams params, const DeviceInfo& gpu);
+enum class ConvOutput { kMap, kCube, kHalfCube };
+Launch ConvLaunch(ConvOutput output, ConvParams params, const DeviceInfo& gpu);
 Launch ImageConvLaunch(ImageConvParams params, const DeviceInfo& gpu);
 Launch DownsampleLaunch(int C, DownsampleParams params, const DeviceInfo& gpu);
 Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gpu);

@@ -127,7 +127,7 @@ Launch GramSumLaunch(const GramSumParams<T>& p) {
   return p.x.stride > 32 ? bind.template operator()<64>() : bind.template operator()<32>();
 }
 
-// The picture, padded, as a feature map; and a feature map, cropped, as the cube.
+// The picture, padded, as a feature map.
 template <class T>
 struct ConvertParams {
   const NetworkIo* io;
@@ -158,24 +158,5 @@ Launch ReadPictureLaunch(const ConvertParams<T>& p) {
   const Kernel<ConvertParams<T>> kernel{ReadPictureKernel<T>, 256, 0};
   return kernel.Bind(CeilDivide(p.map.images * p.map.height * p.map.width, 256), p);
 }
-
-// Writes the sums, plus a residual, straight to the cube.
-template <class T>
-struct WriteCube {
-  static constexpr bool kPixelsFirst = true;
-  const NetworkIo* io;
-  Map<const T> residual;
-  int channels;
-  MSTPP_DEVICE void Write(const Pixel& p, int n, const Four& sum) const {
-    if (p.y >= io->cube_height || p.x >= io->cube_width) return;
-    float* at = io->cube + p.image * io->cube_stride[0] + p.y * io->cube_stride[2] +
-                p.x * io->cube_stride[3];
-    const Four more = LoadFour(residual.At(p.image, p.y, p.x) + n);
-    MSTPP_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      if (n + i < channels) at[(n + i) * io->cube_stride[1]] = sum.v[i] + more.v[i];
-    }
-  }
-};
 
 }  // namespace mstpp::cuda::portable

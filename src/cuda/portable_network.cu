@@ -310,9 +310,17 @@ class PortableNetwork<T, kTerms>::Compiler {
     }
     const portable::ProductSize size = Size(node.output, 9 * x.stride);
     if (node.output == graph_.output) {
-      Add("conv3x3", portable::ConvLaunch<kTerms, 3, 1>(
-                         size, x, W("weight"),
-                         portable::WriteCube<T>{io_, Const(node.extra), Channels(node.output)}));
+      const auto add = [&]<class Element>() {
+        Add("conv3x3",
+            portable::ConvLaunch<kTerms, 3, 1>(
+                size, x, W("weight"),
+                portable::WriteCube<T, Element>{io_, Const(node.extra), Channels(node.output)}));
+      };
+      if (shape_.half_cube) {
+        add.template operator()<portable::Half>();
+      } else {
+        add.template operator()<float>();
+      }
     } else {
       const T* residual = node.extra >= 0 ? Value(node.extra).data : nullptr;
       Add("conv3x3", portable::ConvLaunch<kTerms, 3, 1>(

@@ -16,11 +16,12 @@
 
 namespace mstpp::cuda {
 
-struct NetworkIo;  // kernels/io.cuh
+struct NetworkIo;  // kernels/network_io.h
 
 // A batch of padded pictures.
 struct Shape {
   int images = 0, height = 0, width = 0;
+  bool half_cube = false;  // NetworkIo's cube is of halves
   auto operator<=>(const Shape&) const = default;
 };
 

@@ -4,7 +4,7 @@
 //
 //   y = conv(x) [+ residual]
 //
-// To a feature map or, cropped and with any strides, to the cube.
+// To a feature map or, cropped, to the cube: of floats with any strides, or of halves.
 //
 // Work: a block of two warps takes a strip of 32 columns and `rows` rows; each warp computes
 // sixteen of the output channels, with their weights in registers. The input rows, and the
@@ -52,8 +52,8 @@ class CubeWriter {
     const int g = lane >> 2;
     column_ = column + 2 * (lane & 3);
     const int channel = 16 * half + 4 * (g >> 1) + (g & 1);
-    out_ = Global(io.cube) + image * io.cube_stride[0] + channel * io.cube_stride[1] +
-           row * io.cube_stride[2] + column_ * io.cube_stride[3];
+    out_ = Global(static_cast<float*>(io.cube)) + image * io.cube_stride[0] +
+           channel * io.cube_stride[1] + row * io.cube_stride[2] + column_ * io.cube_stride[3];
     row_stride_ = io.cube_stride[2];
     second_ = 2 * io.cube_stride[1];
     channels_ = (channel < p.channels) + (channel + 2 < p.channels);
@@ -97,7 +97,66 @@ class CubeWriter {
   int channels_;  // how many of the two to write; negative if not in pairs
 };
 
-template <bool kCube>
+// The same for a cube of halves. The four lanes exchange tiles, so that each has eight neighbouring
+// pixels, 16 bytes; all four write 64.
+class HalfCubeWriter {
+ public:
+  HalfCubeWriter() = default;
+  MSTPP_DEVICE HalfCubeWriter(const ConvParams& p, int image, int row, int column, int half,
+                              int lane)
+      : rows_left_(p.io->cube_height - row) {
+    const NetworkIo& io = *p.io;
+    const int g = lane >> 2;
+    const int channel = 16 * half + 4 * (g >> 1) + (g & 1);
+    column += 8 * (lane & 3);
+    out_ = Global(static_cast<uint16_t*>(io.cube)) + image * io.cube_stride[0] +
+           channel * io.cube_stride[1] + row * io.cube_stride[2] + column;
+    row_stride_ = io.cube_stride[2];
+    second_ = 2 * io.cube_stride[1];
+    channels_ = column < io.cube_width ? (channel < p.channels) + (channel + 2 < p.channels) : 0;
+  }
+
+  // Row after row.
+  MSTPP_DEVICE void Write(const float (&sum)[ConvShape::kTiles][4]) {
+    static_assert(ConvShape::kTiles == 4, "a tile for each of the four lanes");
+    if (rows_left_-- > 0) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        uint32_t pair[4];
+        MSTPP_UNROLL
+        for (int n = 0; n < 4; ++n) pair[n] = HalfPack(sum[n][2 * i], sum[n][2 * i + 1]);
+        Exchange<1>(pair);
+        Exchange<2>(pair);
+        if (channels_ > i) {
+          *reinterpret_cast<uint4*>(out_ + i * second_) =
+              make_uint4(pair[0], pair[1], pair[2], pair[3]);
+        }
+      }
+    }
+    out_ += row_stride_;
+  }
+
+ private:
+  // With distances 1 and 2, pair[n] of the four's lane t becomes what pair[t] of lane n was.
+  template <int kDistance>
+  MSTPP_DEVICE static void Exchange(uint32_t (&pair)[4]) {
+    const bool upper = (threadIdx.x & kDistance) != 0;
+    MSTPP_UNROLL
+    for (int n = 0; n < 4; ++n) {
+      if ((n & kDistance) != 0) continue;
+      uint32_t &low = pair[n], &high = pair[n + kDistance];
+      const uint32_t got = ShuffleXor(upper ? low : high, kDistance);
+      (upper ? low : high) = got;
+    }
+  }
+
+  uint16_t* out_;
+  int64_t row_stride_, second_;  // to the second channel
+  int rows_left_;
+  int channels_;  // how many of the two to write
+};
+
+template <bool kCube, class Writer = CubeWriter>
 class Conv3x3 {
   using Shape = ConvShape;
   static constexpr int kTiles = Shape::kTiles;
@@ -130,7 +189,7 @@ class Conv3x3 {
 
   MSTPP_DEVICE void Run() {
     for (int y = row_begin_ - 1; y < row_begin_ + 2; ++y) Fetch(y);
-    if constexpr (kCube) cube_ = CubeWriter(p_, image_, row_begin_, column_, half_, lane_);
+    if constexpr (kCube) cube_ = Writer(p_, image_, row_begin_, column_, half_, lane_);
     MSTPP_UNROLL
     for (int i = 0; i < 18; ++i) {
       weight_[i / 2][i % 2] = LoadWeightRows(p_.weight, half_ * 18 + i, lane_);
@@ -245,7 +304,7 @@ class Conv3x3 {
   }
 
   const ConvParams& p_;
-  CubeWriter cube_;
+  Writer cube_;
   WeightRows weight_[9][2];
   float here_[kTiles][4], below_[kTiles][4];
   int lane_, half_, image_, column_, row_begin_, row_end_;

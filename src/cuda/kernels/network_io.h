@@ -5,11 +5,14 @@
 
 namespace mstpp::cuda {
 
+// Halves from one row of a cube of halves to the next. Channels and images follow one another.
+constexpr int64_t HalfRow(int64_t width) { return (width + 7) / 8 * 8; }
+
 // The caller's picture and cube, as the first and the last kernel of the network see them. Lies in
 // device memory, so that one CUDA graph serves any pointers.
 struct NetworkIo {
   const float* image;
-  float* cube;
+  void* cube;               // of floats, or of halves in rows as HalfRow says
   int64_t image_stride[4];  // images, channels, rows, columns; in elements
   int64_t cube_stride[4];
   int height, width;            // of the picture, not padded

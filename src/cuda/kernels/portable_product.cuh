@@ -4,6 +4,7 @@
 // normalised, convolved, with a skip's) and a writer that says what becomes of the sums.
 #pragma once
 
+#include "cuda/kernels/io.cuh"
 #include "cuda/kernels/portable.cuh"
 
 namespace mstpp::cuda::portable {
@@ -173,6 +174,25 @@ struct WriteChild {
   MSTPP_DEVICE void Write(const Pixel& p, int n, const Four& sum) const {
     StoreFour(y.At(p.image, 2 * p.y + p.group / 2, 2 * p.x + p.group % 2) + n,
               Plus(sum, LoadFour(bias + n)));
+  }
+};
+
+// With a residual, cropped, to the cube of floats or halves.
+template <class T, class Element>
+struct WriteCube {
+  static constexpr bool kPixelsFirst = true;
+  const NetworkIo* io;
+  Map<const T> residual;
+  int channels;
+  MSTPP_DEVICE void Write(const Pixel& p, int n, const Four& sum) const {
+    if (p.y >= io->cube_height || p.x >= io->cube_width) return;
+    Element* at = static_cast<Element*>(io->cube) + p.image * io->cube_stride[0] +
+                  p.y * io->cube_stride[2] + p.x * io->cube_stride[3];
+    const Four more = LoadFour(residual.At(p.image, p.y, p.x) + n);
+    MSTPP_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if (n + i < channels) StoreOne(at + (n + i) * io->cube_stride[1], sum.v[i] + more.v[i]);
+    }
   }
 };
 

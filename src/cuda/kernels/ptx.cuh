@@ -130,6 +130,9 @@ MSTPP_DEVICE uint32_t Shuffle(uint32_t value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
 MSTPP_DEVICE float Shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
+MSTPP_DEVICE uint32_t ShuffleXor(uint32_t value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
 MSTPP_DEVICE float ShuffleXor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
