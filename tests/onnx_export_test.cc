@@ -7,12 +7,12 @@
 #include <set>
 #include <vector>
 
+#include "core/half.h"
 #include "model/network.h"
 #include "mstpp/error.h"
 #include "mstpp/model.h"
 #include "onnx/builder.h"
 #include "onnx/export.h"
-#include "onnx/half.h"
 #include "onnx_testing.h"
 
 namespace mstpp::testing {

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/half.h"
 #include "mstpp/error.h"
-#include "onnx/half.h"
 #include "weights/onnx_metadata.h"
 
 namespace mstpp {

@@ -9,20 +9,13 @@
 #include <cmath>
 #include <utility>
 
+#include "core/half.h"
+
 namespace mstpp {
 namespace {
 
 constexpr size_t kMaxRank = 8;
 constexpr size_t kMaxName = 1000;
-
-float FromHalf(uint16_t bits) {
-  const float sign = (bits & 0x8000) != 0 ? -1.0F : 1.0F;
-  const int exponent = bits >> 10 & 0x1F;
-  const int mantissa = bits & 0x3FF;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
-  if (exponent == 31) return mantissa == 0 ? sign * INFINITY : NAN;
-  return sign * std::ldexp(static_cast<float>(mantissa + 0x400), exponent - 25);
-}
 
 float Decode(DType dtype, uint64_t bits) {
   switch (dtype) {

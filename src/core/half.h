@@ -22,6 +22,20 @@ inline uint16_t ToHalf(float value) {
   return sign | static_cast<uint16_t>((bits >> 13) - (112U << 10));
 }
 
+// The other way, exactly; NaNs are quiet.
+inline float FromHalf(uint16_t bits) {
+  const auto sign = static_cast<uint32_t>(bits & 0x8000U) << 16;
+  const uint32_t magnitude = bits & 0x7FFFU;
+  if (magnitude < 0x0400U) {
+    const float small = static_cast<float>(magnitude) * 0x1p-24F;
+    return sign != 0 ? -small : small;
+  }
+  uint32_t wide = sign | ((magnitude << 13) + (112U << 23));
+  if (magnitude >= 0x7C00U) wide |= 0x7F800000U;
+  if (magnitude > 0x7C00U) wide |= 0x00400000U;
+  return std::bit_cast<float>(wide);
+}
+
 constexpr bool IsInfiniteHalf(uint16_t bits) { return (bits & 0x7FFFU) == 0x7C00U; }
 
 }  // namespace mstpp
