@@ -344,6 +344,7 @@ Action AddAccuracy(CLI::App& app) {
   app.add_flag("--clip", flags->clip, "Clip results to [0, 1] first, as `run` does");
   AddModelFlags(app, flags->model);
   AddEngineFlags(app, flags->options);
+  AddTransfersFlag(app, flags->options);
   AddOutputFlags(app, flags->output);
   return [flags] { return Accuracy(*flags); };
 }

@@ -31,7 +31,7 @@ using Clock = std::chrono::steady_clock;
 struct BenchFlags {
   OutputFlags output;
   ModelFlags model;
-  Options options;  // onnxruntime_library; the rest is each case's
+  Options options;  // onnxruntime_library, fp16_transfers; the rest is each case's
   std::string devices = "auto", precisions = "fp32", sizes = "482x512", batches = "1",
               threads = "0";
   std::string input, csv;
@@ -241,6 +241,7 @@ Action AddBench(CLI::App& app) {
   app.add_option("--csv", flags->csv, "Write a table of the cases there")->type_name("FILE");
   app.add_flag("--serve", flags->serve,
                "One run for each line of standard input, for comparing in turns with others");
+  AddTransfersFlag(app, flags->options);
   AddOnnxRuntimeFlag(app, flags->options);
   AddModelFlags(app, flags->model);
   AddOutputFlags(app, flags->output);

@@ -62,6 +62,11 @@ void AddThreadsFlag(CLI::App& app, Options& options) {
       ->capture_default_str();
 }
 
+void AddTransfersFlag(CLI::App& app, Options& options) {
+  app.add_flag("--fp16-transfers", options.fp16_transfers,
+               "cuda: cubes come from the GPU rounded to FP16, in half the bytes");
+}
+
 void AddOnnxRuntimeFlag(CLI::App& app, Options& options) {
   app.add_option("--onnxruntime", options.onnxruntime_library,
                  "ONNX Runtime's library, libonnxruntime.so (default: the one found)")

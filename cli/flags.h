@@ -29,6 +29,7 @@ void AddModelFlags(CLI::App& app, ModelFlags& flags);
 Model LoadModel(const ModelFlags& flags);
 
 void AddThreadsFlag(CLI::App& app, Options& options);
+void AddTransfersFlag(CLI::App& app, Options& options);
 void AddOnnxRuntimeFlag(CLI::App& app, Options& options);
 // --device, --onnxruntime, --precision, --threads.
 void AddEngineFlags(CLI::App& app, Options& options);

@@ -153,6 +153,7 @@ Action AddRun(CLI::App& app) {
                "Also write NAME.preview.png, the cube as the eye would see it");
   AddModelFlags(app, flags->model);
   AddEngineFlags(app, flags->options);
+  AddTransfersFlag(app, flags->options);
   AddOutputFlags(app, flags->output);
   return [flags, &app] { return Run(app, *flags); };
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/half.h"
 #include "cuda/groups.h"
 #include "cuda/kernels/portable_conv.cuh"
 #include "cuda/kernels/portable_feed_forward.cuh"
@@ -564,6 +566,63 @@ TEST(ViewsTest, CopiesAnyLayout) {
   CopyView(TensorView::Nhwc(pixels.data(), n, c, h, w),
            MutableTensorView::Nchw(again.data(), n, c, h, w));
   EXPECT_EQ(again, planes);
+}
+
+// What the CUDA headers make of them, of every half; NaNs stay NaNs.
+TEST(ViewsTest, WidensEveryHalf) {
+  constexpr int kHalves = 1 << 16;
+  std::vector<uint16_t> halves(kHalves);
+  for (int i = 0; i < kHalves; ++i) halves[i] = static_cast<uint16_t>(i);
+  // A row of them, at an address of its own and with an end that is no whole vector; and a column.
+  for (const int first : {0, 1, 5}) {
+    const int count = kHalves - 2 * first;
+    for (const int64_t stride : {1, 3}) {
+      Floats floats(static_cast<size_t>(count) * stride + 1, 12345.0f);
+      const HalfView from{halves.data() + first, 1, 1, 1, count, 0, 0, 0, 1};
+      CopyView(from, {floats.data(), 1, 1, 1, count, 0, 0, 0, stride});
+      for (int i = 0; i < count; ++i) {
+        const auto bits = static_cast<uint16_t>(first + i);
+        const float wanted = __half2float(__half(__half_raw{bits})), got = floats[i * stride];
+        if (std::isnan(wanted)) {
+          ASSERT_TRUE(std::isnan(got)) << bits;
+        } else {
+          ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(wanted)) << bits;
+          ASSERT_EQ(ToHalf(got), bits);
+        }
+      }
+      EXPECT_EQ(floats.back(), 12345.0f);
+    }
+  }
+}
+
+TEST(ViewsTest, WidensCubesOfAnySizeIntoAnyLayout) {
+  const int n = 2, c = 31, h = 70;
+  for (const int w : {1, 7, 8, 41, 171}) {
+    const int64_t row = HalfRow(w);
+    std::vector<uint16_t> halves(static_cast<size_t>(n) * c * h * row, 0x7e00);  // NaN
+    const auto value = [&](int64_t plane, int y, int x) {
+      return static_cast<float>((plane * 31 + y * 7 + x) % 2048 - 1024) / 64;
+    };
+    for (int64_t plane = 0; plane < n * c; ++plane) {
+      for (int y = 0; y < h; ++y) {
+        for (int x = 0; x < w; ++x) halves[(plane * h + y) * row + x] = ToHalf(value(plane, y, x));
+      }
+    }
+    Floats planes(static_cast<size_t>(n) * c * h * w + 1, 12345.0f), pixels = planes;
+    const auto from = CubeAt(static_cast<const uint16_t*>(halves.data()), n, c, h, w);
+    CopyView(from, MutableTensorView::Nchw(planes.data(), n, c, h, w));
+    CopyView(from, MutableTensorView::Nhwc(pixels.data(), n, c, h, w));
+    EXPECT_EQ(planes.back(), 12345.0f);
+    EXPECT_EQ(pixels.back(), 12345.0f);
+    for (int64_t plane = 0; plane < n * c; ++plane) {
+      for (int y = 0; y < h; ++y) {
+        for (int x = 0; x < w; ++x) {
+          ASSERT_EQ(planes[(plane * h + y) * w + x], value(plane, y, x));
+          ASSERT_EQ(pixels[((plane / c * h + y) * w + x) * c + plane % c], value(plane, y, x));
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

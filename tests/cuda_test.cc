@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "backend_testing.h"
+#include "core/half.h"
 #include "cuda/device.h"
 #include "model/network.h"
 #include "model/padding.h"
@@ -22,9 +23,10 @@ namespace {
 enum class Kernels { kBest, kPortable };
 
 std::unique_ptr<Backend> Make(const Model& model, Precision precision,
-                              Kernels kernels = Kernels::kBest) {
+                              Kernels kernels = Kernels::kBest, bool fp16_transfers = false) {
   Options options;
   options.precision = precision;
+  options.fp16_transfers = fp16_transfers;
   return kernels == Kernels::kBest ? CreateCudaBackend(model, options, 0)
                                    : CreatePortableCudaBackend(model, options, 0);
 }
@@ -240,6 +242,63 @@ TEST_F(CudaTest, SameBitsOnEveryRunInEveryBatch) {
         EXPECT_TRUE(alone.data == ImageOf(together, i).data) << what << ", image " << i;
       }
     }
+  }
+}
+
+// Cubes that cross the bus in FP16 are those of FP32, rounded; those in the GPU's memory are left.
+TEST_F(CudaTest, Fp16TransfersRoundAndNoMore) {
+  struct Size {
+    int64_t n, h, w;
+  };
+  constexpr Size kSizes[] = {{1, 8, 8},      {1, 37, 75},     {3, 41, 66},
+                             {11, 21, 43},   {5, 122, 163},   {67, 24, 40},
+                             {13, 482, 512}, {1, 1000, 1001}, {2, 50, 2}};
+  const Model fused = Model::Random({.stages = 1}, 45);
+  const Model wide = Model::Random({.bands = 40, .stages = 1, .blocks = {1, 1}}, 46);
+  const auto test = [&](const Model& model, Precision precision, Kernels kernels) {
+    const auto plain = Make(model, precision, kernels);
+    const auto rounding = Make(model, precision, kernels, /*fp16_transfers=*/true);
+    EXPECT_EQ(rounding->Description(), plain->Description() + ", cubes transferred in FP16");
+    const auto scratch = rounding->NewScratch();  // one for all: its memory grows
+    for (const auto& [n, h, w] : kSizes) {
+      const int64_t multiple = model.config().padding_multiple();
+      const bool reflect = CanReflect(h, multiple) && CanReflect(w, multiple);
+      const Padding padding = reflect ? Padding::kReflect : Padding::kZero;
+      const Array batch = RandomArray(n, 3, h, w, 47);
+      const Array exact = RunBackend(*plain, model, batch, padding);
+      Array expected = exact;
+      for (float& v : expected.data) v = FromHalf(ToHalf(v));
+      Array output(n, model.config().bands, h, w);
+      for (int run = 0; run < 2; ++run) {
+        std::fill(output.data.begin(), output.data.end(), NAN);
+        rounding->Run(batch.view(), output.view(), padding, *scratch);
+        EXPECT_TRUE(output.data == expected.data)
+            << ToString(precision) << ", " << n << " of " << h << " x " << w;
+      }
+      if (reflect && n < 13) {
+        EXPECT_TRUE(RunOnDevice(*rounding, model, batch, *scratch).data == exact.data);
+      }
+    }
+  };
+  test(fused, Precision::kFP16, Kernels::kBest);
+  test(fused, Precision::kFP16, Kernels::kPortable);
+  test(fused, Precision::kFP32, Kernels::kBest);
+  test(wide, Precision::kBF16, Kernels::kBest);
+  test(wide, Precision::kTF32, Kernels::kBest);
+}
+
+TEST_F(CudaTest, Fp16TransfersIntoAnyLayout) {
+  const Model model = Model::Random({.stages = 1}, 48);
+  const Array input = RandomArray(3, 3, 41, 66, 49);
+  const auto backend = Make(model, Precision::kFP16, Kernels::kBest, /*fp16_transfers=*/true);
+  const Array expected = RunBackend(*backend, model, input);
+  std::vector<float> pixels(expected.data.size(), NAN);
+  backend->Run(input.view(), MutableTensorView::Nhwc(pixels.data(), 3, 31, 41, 66),
+               Padding::kReflect, *backend->NewScratch());
+  const int64_t plane = 41 * 66;
+  for (int64_t i = 0; i < 3 * 31 * plane; ++i) {
+    const int64_t n = i / plane / 31, c = i / plane % 31, p = i % plane;
+    ASSERT_EQ(pixels[(n * plane + p) * 31 + c], expected.data[i]);
   }
 }
 

@@ -30,6 +30,10 @@ struct Options {
   // FP32 unless given. A precision that the backend lacks is an error.
   Precision precision = Precision::kFP32;
   int threads = 0;  // CPU threads; 0 = all the process may use
+  // cuda: Engine::Run's cubes are rounded to FP16 on the GPU and cross the bus so, half the bytes:
+  // within 2^-11 of each value, or 2^-25 if that is more; infinite from 65520 on. Without effect
+  // where the caller's memory is the GPU's.
+  bool fp16_transfers = false;
   // How inputs are padded to multiples of Config::padding_multiple(), on the right and bottom.
   Padding padding = Padding::kReflect;
   // Pictures only (Run(Image)); tensors are taken as they are.

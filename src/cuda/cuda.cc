@@ -38,7 +38,9 @@ std::string Describe(const DeviceInfo& gpu) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const Model& model, const Options& options, int index, bool portable)
-      : config_(model.config()), gpu_(cuda::QueryDevice(index)) {
+      : config_(model.config()),
+        gpu_(cuda::QueryDevice(index)),
+        half_cubes_(options.fp16_transfers) {
     const cuda::DeviceScope scope(index);
     if (!portable) {
       network_ = cuda::MakeFusedNetwork(model.network(), options.precision, gpu_);
@@ -51,7 +53,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<Scratch> NewScratch() const override {
     const cuda::DeviceScope scope(gpu_.index);
-    return std::make_unique<cuda::Runner>(*network_, gpu_, config_);
+    return std::make_unique<cuda::Runner>(*network_, gpu_, config_, half_cubes_);
   }
 
   void Run(const TensorView& input, const MutableTensorView& output, Padding padding,
@@ -71,12 +73,14 @@ class CudaBackend final : public Backend {
   }
 
   std::string Description() const override {
-    return fmt::format("{}, {}", Describe(gpu_), kernels_);
+    return fmt::format("{}, {}{}", Describe(gpu_), kernels_,
+                       half_cubes_ ? ", cubes transferred in FP16" : "");
   }
 
  private:
   Config config_;
   DeviceInfo gpu_;
+  bool half_cubes_;
   std::unique_ptr<DeviceNetwork> network_;
   std::string kernels_;
 };

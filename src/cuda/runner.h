@@ -18,7 +18,9 @@ namespace mstpp::cuda {
 // What one Run at a time needs. Grows with the shapes it meets.
 class Runner final : public Scratch {
  public:
-  Runner(const DeviceNetwork& network, const DeviceInfo& gpu, const Config& config);
+  // half_cubes: from the GPU to host memory as FP16 (Options::fp16_transfers).
+  Runner(const DeviceNetwork& network, const DeviceInfo& gpu, const Config& config,
+         bool half_cubes);
   ~Runner() override;
 
   void Run(const TensorView& input, const MutableTensorView& output, Padding padding);
@@ -43,6 +45,7 @@ class Runner final : public Scratch {
   void InGroups(const TensorView& input, const std::function<void(const Groups&)>& run);
   void RunOnDevice(const TensorView& input, const MutableTensorView& output, Padding padding,
                    const Groups& groups);
+  template <class Element>  // of the cubes that the bus carries: float, or uint16_t for halves
   void RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
                    const Groups& groups);
   void ProfileGroup(const TensorView& input, const MutableTensorView& output, Padding padding,
@@ -53,6 +56,7 @@ class Runner final : public Scratch {
   const DeviceNetwork& network_;
   DeviceInfo gpu_;
   Config config_;
+  bool half_cubes_;
   Stream in_, out_;
   // Made when a batch first needs them.
   std::unique_ptr<Lane> lanes_[kLanes];

@@ -7,9 +7,60 @@
 #include <algorithm>
 #include <cstring>
 
-namespace mstpp::cuda {
+#include "core/half.h"
 
-void CopyView(const TensorView& from, const MutableTensorView& to) {
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace mstpp::cuda {
+namespace {
+
+float Widened(float value) { return value; }
+float Widened(uint16_t bits) { return FromHalf(bits); }
+
+void WidenEach(const uint16_t* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = FromHalf(from[i]);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx,f16c"))) void WidenF16c(const uint16_t* from, int64_t count, float* to) {
+  for (; count >= 8; count -= 8, from += 8, to += 8) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    _mm256_storeu_ps(to, _mm256_cvtph_ps(halves));
+  }
+  WidenEach(from, count, to);
+}
+
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+
+void CopyRow(const uint16_t* from, int64_t count, float* to) {
+  static const bool has_f16c = HasF16c();
+  (has_f16c ? WidenF16c : WidenEach)(from, count, to);
+}
+#elif defined(__aarch64__)
+void CopyRow(const uint16_t* from, int64_t count, float* to) {
+  for (; count >= 4; count -= 4, from += 4, to += 4) {
+    vst1q_f32(to, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))));
+  }
+  WidenEach(from, count, to);
+}
+#else
+void CopyRow(const uint16_t* from, int64_t count, float* to) { WidenEach(from, count, to); }
+#endif
+
+void CopyRow(const float* from, int64_t count, float* to) {
+  std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+}
+
+template <class T>
+void Copy(const BasicTensorView<const T>& from, const MutableTensorView& to) {
   // One thread copies several times slower than a GPU's bus.
   constexpr int64_t kFloatsAtATime = 1 << 17;
   const int64_t grain = std::max<int64_t>(1, kFloatsAtATime / std::max<int64_t>(1, from.w));
@@ -17,18 +68,21 @@ void CopyView(const TensorView& from, const MutableTensorView& to) {
   tbb::parallel_for(rows, [&](const tbb::blocked_range<int64_t>& range) {
     for (int64_t row = range.begin(); row < range.end(); ++row) {
       const int64_t y = row % from.h, c = row / from.h % from.c, n = row / from.h / from.c;
-      const float* source = from.data + n * from.stride_n + c * from.stride_c + y * from.stride_h;
+      const T* source = from.data + n * from.stride_n + c * from.stride_c + y * from.stride_h;
       float* target = to.data + n * to.stride_n + c * to.stride_c + y * to.stride_h;
       if (from.stride_w == 1 && to.stride_w == 1) {
-        std::memcpy(target, source, static_cast<size_t>(from.w) * sizeof(float));
+        CopyRow(source, from.w, target);
       } else {
-        for (int64_t x = 0; x < from.w; ++x) target[x * to.stride_w] = source[x * from.stride_w];
+        for (int64_t x = 0; x < from.w; ++x) {
+          target[x * to.stride_w] = Widened(source[x * from.stride_w]);
+        }
       }
     }
   });
 }
 
-NetworkIo MakeIo(const TensorView& input, const MutableTensorView& output, Padding padding) {
+template <class T>
+NetworkIo Describe(const TensorView& input, const BasicTensorView<T>& output, Padding padding) {
   NetworkIo io = {};
   io.image = input.data;
   io.cube = output.data;
@@ -42,6 +96,19 @@ NetworkIo MakeIo(const TensorView& input, const MutableTensorView& output, Paddi
   io.cube_width = static_cast<int>(output.w);
   io.reflect = padding == Padding::kReflect ? 1 : 0;
   return io;
+}
+
+}  // namespace
+
+void CopyView(const TensorView& from, const MutableTensorView& to) { Copy(from, to); }
+void CopyView(const HalfView& from, const MutableTensorView& to) { Copy(from, to); }
+
+NetworkIo MakeIo(const TensorView& input, const MutableTensorView& output, Padding padding) {
+  return Describe(input, output, padding);
+}
+NetworkIo MakeIo(const TensorView& input, const BasicTensorView<uint16_t>& output,
+                 Padding padding) {
+  return Describe(input, output, padding);
 }
 
 }  // namespace mstpp::cuda
