@@ -43,6 +43,7 @@ SANITIZER_TESTS = [
     GOLDEN + "fp16_stress_batch2_50x37",
     GOLDEN + "fp16_cave_photo_61x90",
     "CudaTest.TakesDeviceMemoryOfAnyLayout",
+    "CudaTest.Fp16TransfersIntoAnyLayout",
     "CudaTest.TapsAgreeWithTheReference",
 ]
 
@@ -187,18 +188,19 @@ def tell(rows):
 
 def bench_host(session):
     """From a caller's memory and back to it, and how soon a new process has its first cube."""
-    for precision in ("fp16", "fp32"):
+    for precision, transfers in (("fp16", False), ("fp16", True), ("fp32", False)):
         command = [session.options.bundle / "bin" / "mstpp", "bench", "--device", "cuda"]
         command += ["--precision", precision, "--size", SIZE, "--batch", BATCHES]
         command += ["--iterations", "20", "--no-rates", "--quiet", "--json"]
+        command += ["--fp16-transfers"] if transfers else []
         done = session.run(command, 120, only_stdout=True)
         if done.returncode != 0:
             raise Failure(f"mstpp bench failed{last_lines(done.stdout)}")
         for row in json.loads(done.stdout)["results"]:
             keys = ("precision", "batch", "readyMs", "iterations", "latency")
-            session.host.append({key: row[key] for key in keys})
+            session.host.append({"fp16Transfers": transfers, **{key: row[key] for key in keys}})
             print(
-                f"   {precision} batch {row['batch']}: median {row['latency']['medianMs']:.2f} ms, "
+                f"   {precision}{', FP16 transfers,' if transfers else ''} batch {row['batch']}: median {row['latency']['medianMs']:.2f} ms, "
                 f"ready in {row['readyMs']:.0f} ms",
                 flush=True,
             )

@@ -38,7 +38,10 @@ def table(record):
         a_picture = r["latency"]["medianMs"] / r["batch"]
         # The second batch of a process finds the driver awake.
         ready = f"{r['readyMs']:.0f}" if r["batch"] == 1 else ""
-        lines.append(f"| {r['precision']} | {r['batch']} | {a_picture:.2f} | {ready} |")
+        precision = r["precision"]
+        if r.get("fp16Transfers"):
+            precision += ", `--fp16-transfers`"
+        lines.append(f"| {precision} | {r['batch']} | {a_picture:.2f} | {ready} |")
     return "\n".join(lines)
 
 

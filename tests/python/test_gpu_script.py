@@ -54,7 +54,10 @@ def run(source, tmp_path, *arguments):
     return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=60)
 
 
-def test_all_is_well(source, tmp_path, bundle):
+def test_all_is_well(source, tmp_path, bundle, monkeypatch):
+    monkeypatch.syspath_prepend(source / "bench")
+    import gpu_table
+
     done = run(source, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "output" / "fast-gpu-80gb.json").read_text())
@@ -66,6 +69,12 @@ def test_all_is_well(source, tmp_path, bundle):
     assert "| mstpp | fp16 | 0.50 | 0.50 | 125 |  |  |" in table
     assert "| PyTorch eager | fp16 | 10.00 | 10.00 | 125 | 20.0x | 20.0x |" in table
     assert "| fp16 | 16 | 0.25 |" in table  # from host to host, a picture
+    assert "| fp16, `--fp16-transfers` | 16 | 0.25 |" in table
+    assert [r["fp16Transfers"] for r in record["host"]] == [False, True, False]
+    # An earlier record does not say how its cubes were transferred.
+    for row in record["host"]:
+        del row["fp16Transfers"]
+    assert "transfers" not in gpu_table.page_of(record)
 
 
 @pytest.mark.parametrize(
