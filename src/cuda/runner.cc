@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -80,10 +79,8 @@ void Runner::Run(const TensorView& input, const MutableTensorView& output, Paddi
   InGroups(input, [&](const Groups& groups) {
     if (on_device) {
       RunOnDevice(input, output, padding, groups);
-    } else if (half_cubes_) {
-      RunFromHost<uint16_t>(input, output, padding, groups);
     } else {
-      RunFromHost<float>(input, output, padding, groups);
+      RunFromHost(input, output, padding, groups);
     }
   });
 }
@@ -102,71 +99,6 @@ void Runner::RunOnDevice(const TensorView& input, const MutableTensorView& outpu
                 MakeIo(Images(input, first, images), Images(output, first, images), padding));
   }
   for (int i = 0; i < groups.lanes; ++i) LaneAt(i).Wait();
-}
-
-// Groups are copied in and out while others are computed. They are half as large as those in the
-// device's memory, for then there are more of them.
-template <class Element>
-void Runner::RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
-                         const Groups& groups) {
-  const int64_t size = (groups.size + 1) / 2, count = (input.n + size - 1) / size;
-  const auto pictures_at = [&](float* memory, int64_t images) {
-    return MutableTensorView::Nchw(memory, images, input.c, input.h, input.w);
-  };
-  const auto cubes_at = [&](auto* memory, int64_t images) {
-    return CubeAt(memory, images, output.c, output.h, output.w);
-  };
-  const size_t image_bytes = pictures_at(nullptr, 1).stride_n * sizeof(float);
-  const size_t cube_bytes = cubes_at(static_cast<Element*>(nullptr), 1).stride_n * sizeof(Element);
-  for (int64_t i = 0; i < std::min<int64_t>(count, kSlots); ++i) {
-    const auto grow = [&](auto& buffer, size_t bytes) {
-      if (buffer.size() >= size * bytes) return false;
-      buffer = {};
-      buffer = std::decay_t<decltype(buffer)>(size * bytes);
-      return true;
-    };
-    if (slots_[i] == nullptr) slots_[i] = std::make_unique<Slot>();
-    Slot& slot = *slots_[i];
-    grow(slot.image, image_bytes);
-    grow(slot.host_image, image_bytes);
-    // What no kernel writes, the ends of rows of halves, is copied too.
-    if (grow(slot.cube, cube_bytes)) {
-      Check(cudaMemsetAsync(slot.cube.data(), 0, slot.cube.size(), in_.get()), "clearing memory");
-    }
-    grow(slot.host_cube, cube_bytes);
-  }
-  const auto images_of = [&](int64_t k) { return std::min(size, input.n - k * size); };
-  const auto collect = [&](int64_t k) {
-    const Slot& slot = *slots_[k % kSlots];
-    const int64_t images = images_of(k);
-    Check(cudaEventSynchronize(slot.copied_out.get()), "running the network");
-    CopyView(cubes_at(slot.host_cube.template as<const Element>(), images),
-             Images(output, k * size, images));
-  };
-  for (int64_t k = 0; k < count; ++k) {
-    const Slot& slot = *slots_[k % kSlots];
-    Lane& lane = LaneAt(k % groups.lanes);
-    if (k >= kSlots) collect(k - kSlots);  // then the slot is free
-    const int64_t images = images_of(k);
-    CopyView(Images(input, k * size, images), pictures_at(slot.host_image.as<float>(), images));
-    Check(cudaMemcpyAsync(slot.image.data(), slot.host_image.data(), images * image_bytes,
-                          cudaMemcpyHostToDevice, in_.get()),
-          "copying a picture to the GPU");
-    Check(cudaEventRecord(slot.copied_in.get(), in_.get()), "recording an event");
-    Check(cudaStreamWaitEvent(lane.main(), slot.copied_in.get()), "waiting for an event");
-    Shape shape = PaddedShape(images, input.h, input.w);
-    shape.half_cube = std::is_same_v<Element, uint16_t>;
-    lane.Launch(shape,
-                MakeIo(TensorView::Nchw(slot.image.as<float>(), images, input.c, input.h, input.w),
-                       cubes_at(slot.cube.template as<Element>(), images), padding));
-    Check(cudaEventRecord(slot.computed.get(), lane.main()), "recording an event");
-    Check(cudaStreamWaitEvent(out_.get(), slot.computed.get()), "waiting for an event");
-    Check(cudaMemcpyAsync(slot.host_cube.data(), slot.cube.data(), images * cube_bytes,
-                          cudaMemcpyDeviceToHost, out_.get()),
-          "copying a cube from the GPU");
-    Check(cudaEventRecord(slot.copied_out.get(), out_.get()), "recording an event");
-  }
-  for (int64_t k = std::max<int64_t>(0, count - kSlots); k < count; ++k) collect(k);
 }
 
 void Runner::RunWithTaps(const TensorView& input, const MutableTensorView& output, Padding padding,

@@ -39,13 +39,15 @@ class Runner final : public Scratch {
     Event copied_in, computed, copied_out;
   };
 
+  template <class Element>  // of the cubes that the bus carries: float, or uint16_t for halves
+  class HostRun;
+
   void Clear();
   Lane& LaneAt(int64_t index);
   Shape PaddedShape(int64_t images, int64_t height, int64_t width) const;
   void InGroups(const TensorView& input, const std::function<void(const Groups&)>& run);
   void RunOnDevice(const TensorView& input, const MutableTensorView& output, Padding padding,
                    const Groups& groups);
-  template <class Element>  // of the cubes that the bus carries: float, or uint16_t for halves
   void RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
                    const Groups& groups);
   void ProfileGroup(const TensorView& input, const MutableTensorView& output, Padding padding,

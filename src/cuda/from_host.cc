@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runner::RunFromHost: groups of pictures are copied to the GPU and cubes back while others are
+// computed.
+#include <algorithm>
+#include <type_traits>
+
+#include "cuda/check.h"
+#include "cuda/runner.h"
+#include "cuda/views.h"
+
+namespace mstpp::cuda {
+namespace {
+
+template <class Buffer>
+bool Grow(Buffer& buffer, size_t bytes) {
+  if (buffer.size() >= bytes) return false;
+  buffer = {};
+  buffer = Buffer(bytes);
+  return true;
+}
+
+void Record(const Event& event, cudaStream_t stream) {
+  Check(cudaEventRecord(event.get(), stream), "recording an event");
+}
+void Wait(cudaStream_t stream, const Event& event) {
+  Check(cudaStreamWaitEvent(stream, event.get()), "waiting for an event");
+}
+
+}  // namespace
+
+template <class Element>
+class Runner::HostRun {
+ public:
+  // The groups are half as large as those in the device's memory, for then there are more of them.
+  HostRun(Runner& runner, const TensorView& input, const MutableTensorView& output, Padding padding,
+          const Groups& groups)
+      : runner_(runner),
+        input_(input),
+        output_(output),
+        padding_(padding),
+        lanes_(groups.lanes),
+        size_((groups.size + 1) / 2),
+        count_((input.n + size_ - 1) / size_),
+        image_bytes_(static_cast<size_t>(Pictures<float>(nullptr, 1).stride_n) * sizeof(float)),
+        cube_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_n) * sizeof(Element)) {}
+
+  // A group's kernels are enqueued before an earlier group's cubes are collected: so the GPU does
+  // not wait for threads that copy.
+  void Run() {
+    for (int64_t i = 0; i < std::min<int64_t>(count_, kSlots); ++i) Prepare(i);
+    for (int64_t k = 0; k < count_; ++k) {
+      CopyIn(k);
+      Launch(k);
+      if (k >= kSlots) Collect(k - kSlots);
+      CopyOut(k);
+    }
+    for (int64_t k = std::max<int64_t>(0, count_ - kSlots); k < count_; ++k) Collect(k);
+  }
+
+ private:
+  template <class T>
+  BasicTensorView<T> Pictures(T* memory, int64_t images) const {
+    return BasicTensorView<T>::Nchw(memory, images, input_.c, input_.h, input_.w);
+  }
+  template <class T>
+  BasicTensorView<T> Cubes(T* memory, int64_t images) const {
+    return CubeAt(memory, images, output_.c, output_.h, output_.w);
+  }
+  int64_t ImagesOf(int64_t k) const { return std::min(size_, input_.n - k * size_); }
+  const Slot& SlotOf(int64_t k) const { return *runner_.slots_[k % kSlots]; }
+  Lane& LaneOf(int64_t k) const { return runner_.LaneAt(k % lanes_); }
+
+  void Prepare(int64_t index) const {
+    std::unique_ptr<Slot>& slot = runner_.slots_[index];
+    if (slot == nullptr) slot = std::make_unique<Slot>();
+    Grow(slot->image, size_ * image_bytes_);
+    Grow(slot->host_image, size_ * image_bytes_);
+    // What no kernel writes, the ends of rows of halves, is copied too.
+    if (Grow(slot->cube, size_ * cube_bytes_)) {
+      Check(cudaMemsetAsync(slot->cube.data(), 0, slot->cube.size(), runner_.in_.get()),
+            "clearing memory");
+    }
+    Grow(slot->host_cube, size_ * cube_bytes_);
+  }
+
+  void CopyIn(int64_t k) const {
+    const Slot& slot = SlotOf(k);
+    const cudaStream_t in = runner_.in_.get();
+    const int64_t images = ImagesOf(k);
+    if (k >= kSlots) {  // the group before has left this memory
+      Check(cudaEventSynchronize(slot.copied_in.get()), "copying a picture to the GPU");
+      Wait(in, slot.computed);
+    }
+    CopyView(Images(input_, k * size_, images), Pictures(slot.host_image.as<float>(), images));
+    Check(cudaMemcpyAsync(slot.image.data(), slot.host_image.data(), images * image_bytes_,
+                          cudaMemcpyHostToDevice, in),
+          "copying a picture to the GPU");
+    Record(slot.copied_in, in);
+  }
+
+  void Launch(int64_t k) const {
+    const Slot& slot = SlotOf(k);
+    Lane& lane = LaneOf(k);
+    const int64_t images = ImagesOf(k);
+    Shape shape = runner_.PaddedShape(images, input_.h, input_.w);
+    shape.half_cube = std::is_same_v<Element, uint16_t>;
+    Wait(lane.main(), slot.copied_in);
+    if (k >= kSlots) Wait(lane.main(), slot.copied_out);
+    lane.Launch(shape, MakeIo(Pictures<const float>(slot.image.template as<float>(), images),
+                              Cubes(slot.cube.template as<Element>(), images), padding_));
+    Record(slot.computed, lane.main());
+  }
+
+  void CopyOut(int64_t k) const {
+    const Slot& slot = SlotOf(k);
+    const cudaStream_t out = runner_.out_.get();
+    Wait(out, slot.computed);
+    Check(cudaMemcpyAsync(slot.host_cube.data(), slot.cube.data(), ImagesOf(k) * cube_bytes_,
+                          cudaMemcpyDeviceToHost, out),
+          "copying a cube from the GPU");
+    Record(slot.copied_out, out);
+  }
+
+  // To the caller's memory.
+  void Collect(int64_t k) const {
+    const Slot& slot = SlotOf(k);
+    const int64_t images = ImagesOf(k);
+    Check(cudaEventSynchronize(slot.copied_out.get()), "running the network");
+    CopyView(Cubes(slot.host_cube.template as<const Element>(), images),
+             Images(output_, k * size_, images));
+  }
+
+  Runner& runner_;
+  TensorView input_;
+  MutableTensorView output_;
+  Padding padding_;
+  int lanes_;
+  int64_t size_, count_;  // of a group, of groups
+  size_t image_bytes_, cube_bytes_;
+};
+
+void Runner::RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,
+                         const Groups& groups) {
+  if (half_cubes_) {
+    HostRun<uint16_t>(*this, input, output, padding, groups).Run();
+  } else {
+    HostRun<float>(*this, input, output, padding, groups).Run();
+  }
+}
+
+}  // namespace mstpp::cuda
