@@ -568,6 +568,21 @@ TEST(ViewsTest, CopiesAnyLayout) {
   EXPECT_EQ(again, planes);
 }
 
+TEST(ViewsTest, CopiesRowsAndNoOthers) {
+  const int n = 3, c = 4, h = 5, w = 7, first = 17, last = 42;
+  const Floats planes = Generator().Draw(static_cast<size_t>(n) * c * h * w, 1.0);
+  Floats got(planes.size(), NAN);
+  CopyRows(TensorView::Nchw(planes.data(), n, c, h, w),
+           MutableTensorView::Nchw(got.data(), n, c, h, w), first, last);
+  for (int i = 0; i < n * c * h * w; ++i) {
+    if (i / w >= first && i / w < last) {
+      ASSERT_EQ(got[i], planes[i]) << i;
+    } else {
+      ASSERT_TRUE(std::isnan(got[i])) << i;
+    }
+  }
+}
+
 // What the CUDA headers make of them, of every half; NaNs stay NaNs.
 TEST(ViewsTest, WidensEveryHalf) {
   constexpr int kHalves = 1 << 16;

@@ -11,6 +11,10 @@
 namespace mstpp::cuda {
 namespace {
 
+// Of the pieces in which cubes are copied from the GPU: each goes on to the caller's memory while
+// the next comes.
+constexpr int64_t kPieceElements = 1 << 21;
+
 template <class Buffer>
 bool Grow(Buffer& buffer, size_t bytes) {
   if (buffer.size() >= bytes) return false;
@@ -42,7 +46,9 @@ class Runner::HostRun {
         size_((groups.size + 1) / 2),
         count_((input.n + size_ - 1) / size_),
         image_bytes_(static_cast<size_t>(Pictures<float>(nullptr, 1).stride_n) * sizeof(float)),
-        cube_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_n) * sizeof(Element)) {}
+        cube_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_n) * sizeof(Element)),
+        row_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_h) * sizeof(Element)),
+        piece_rows_(std::max<int64_t>(1, kPieceElements / Cubes<Element>(nullptr, 1).stride_h)) {}
 
   // A group's kernels are enqueued before an earlier group's cubes are collected: so the GPU does
   // not wait for threads that copy.
@@ -66,6 +72,8 @@ class Runner::HostRun {
   BasicTensorView<T> Cubes(T* memory, int64_t images) const {
     return CubeAt(memory, images, output_.c, output_.h, output_.w);
   }
+  int64_t Rows(int64_t images) const { return images * output_.c * output_.h; }
+  int64_t Pieces(int64_t images) const { return (Rows(images) + piece_rows_ - 1) / piece_rows_; }
   int64_t ImagesOf(int64_t k) const { return std::min(size_, input_.n - k * size_); }
   const Slot& SlotOf(int64_t k) const { return *runner_.slots_[k % kSlots]; }
   Lane& LaneOf(int64_t k) const { return runner_.LaneAt(k % lanes_); }
@@ -81,6 +89,9 @@ class Runner::HostRun {
             "clearing memory");
     }
     Grow(slot->host_cube, size_ * cube_bytes_);
+    while (static_cast<int64_t>(slot->copied_out.size()) < Pieces(size_)) {
+      slot->copied_out.emplace_back();
+    }
   }
 
   void CopyIn(int64_t k) const {
@@ -105,7 +116,7 @@ class Runner::HostRun {
     Shape shape = runner_.PaddedShape(images, input_.h, input_.w);
     shape.half_cube = std::is_same_v<Element, uint16_t>;
     Wait(lane.main(), slot.copied_in);
-    if (k >= kSlots) Wait(lane.main(), slot.copied_out);
+    if (k >= kSlots) Wait(lane.main(), slot.copied_out[Pieces(ImagesOf(k - kSlots)) - 1]);
     lane.Launch(shape, MakeIo(Pictures<const float>(slot.image.template as<float>(), images),
                               Cubes(slot.cube.template as<Element>(), images), padding_));
     Record(slot.computed, lane.main());
@@ -115,19 +126,33 @@ class Runner::HostRun {
     const Slot& slot = SlotOf(k);
     const cudaStream_t out = runner_.out_.get();
     Wait(out, slot.computed);
-    Check(cudaMemcpyAsync(slot.host_cube.data(), slot.cube.data(), ImagesOf(k) * cube_bytes_,
-                          cudaMemcpyDeviceToHost, out),
-          "copying a cube from the GPU");
-    Record(slot.copied_out, out);
+    ForPieces(k, [&](int64_t first, int64_t last, const Event& copied) {
+      const size_t begin = first * row_bytes_, bytes = (last - first) * row_bytes_;
+      Check(cudaMemcpyAsync(slot.host_cube.data() + begin, slot.cube.data() + begin, bytes,
+                            cudaMemcpyDeviceToHost, out),
+            "copying a cube from the GPU");
+      Record(copied, out);
+    });
   }
 
   // To the caller's memory.
   void Collect(int64_t k) const {
-    const Slot& slot = SlotOf(k);
     const int64_t images = ImagesOf(k);
-    Check(cudaEventSynchronize(slot.copied_out.get()), "running the network");
-    CopyView(Cubes(slot.host_cube.template as<const Element>(), images),
-             Images(output_, k * size_, images));
+    const auto from = Cubes(SlotOf(k).host_cube.template as<const Element>(), images);
+    const MutableTensorView to = Images(output_, k * size_, images);
+    ForPieces(k, [&](int64_t first, int64_t last, const Event& copied) {
+      Check(cudaEventSynchronize(copied.get()), "running the network");
+      CopyRows(from, to, first, last);
+    });
+  }
+
+  // f(its first row, the row after its last, its event) for every piece of a group's cubes.
+  template <class F>
+  void ForPieces(int64_t k, const F& f) const {
+    const int64_t rows = Rows(ImagesOf(k));
+    for (int64_t first = 0, i = 0; first < rows; first += piece_rows_, ++i) {
+      f(first, std::min(first + piece_rows_, rows), SlotOf(k).copied_out[i]);
+    }
   }
 
   Runner& runner_;
@@ -136,7 +161,8 @@ class Runner::HostRun {
   Padding padding_;
   int lanes_;
   int64_t size_, count_;  // of a group, of groups
-  size_t image_bytes_, cube_bytes_;
+  size_t image_bytes_, cube_bytes_, row_bytes_;
+  int64_t piece_rows_;
 };
 
 void Runner::RunFromHost(const TensorView& input, const MutableTensorView& output, Padding padding,

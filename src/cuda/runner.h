@@ -36,7 +36,8 @@ class Runner final : public Scratch {
   struct Slot {
     DeviceBuffer image, cube;
     PinnedBuffer host_image, host_cube;
-    Event copied_in, computed, copied_out;
+    Event copied_in, computed;
+    std::vector<Event> copied_out;  // piece after piece of the cubes
   };
 
   template <class Element>  // of the cubes that the bus carries: float, or uint16_t for halves
