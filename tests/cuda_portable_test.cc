@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
@@ -515,6 +516,23 @@ TEST(CudaGroupsTest, HaveAMillionPixelsButLeaveBothLanesWork) {
   EXPECT_EQ(size_and_lanes(1000, 64), Pair(64, 2));
   EXPECT_EQ(size_and_lanes(16, 1 << 20), Pair(1, 2));
   EXPECT_EQ(size_and_lanes(16, int64_t{1} << 40), Pair(1, 2));
+}
+
+TEST(CudaGroupsTest, CopiedOnesAreSmallerAndTheLastSmallest) {
+  using Sizes = std::vector<int64_t>;
+  EXPECT_EQ(CopiedGroups(1, {1, 1}), Sizes{1});
+  EXPECT_EQ(CopiedGroups(5, {1, 1}), (Sizes{1, 1, 1, 1, 1}));
+  EXPECT_EQ(CopiedGroups(16, {4, 2}), (Sizes{2, 2, 2, 2, 2, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(CopiedGroups(13, {4, 2}), (Sizes{2, 2, 2, 2, 2, 1, 1, 1}));
+  EXPECT_EQ(CopiedGroups(197, {64, 2}), (Sizes{32, 32, 32, 32, 32, 16, 16, 5}));
+  // A slot's first group is its largest.
+  for (int64_t pictures = 1; pictures < 300; ++pictures) {
+    for (int64_t size = 1; size <= 64; ++size) {
+      const Sizes sizes = CopiedGroups(pictures, {size, pictures > 1 ? 2 : 1});
+      EXPECT_EQ(std::accumulate(sizes.begin(), sizes.end(), int64_t{0}), pictures);
+      EXPECT_TRUE(std::is_sorted(sizes.rbegin(), sizes.rend())) << pictures << " " << size;
+    }
+  }
 }
 
 TEST(CudaGroupsTest, ShrinkWhileMemoryIsExhausted) {

@@ -3,6 +3,7 @@
 // computed.
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "cuda/check.h"
 #include "cuda/runner.h"
@@ -35,7 +36,6 @@ void Wait(cudaStream_t stream, const Event& event) {
 template <class Element>
 class Runner::HostRun {
  public:
-  // The groups are half as large as those in the device's memory, for then there are more of them.
   HostRun(Runner& runner, const TensorView& input, const MutableTensorView& output, Padding padding,
           const Groups& groups)
       : runner_(runner),
@@ -43,12 +43,17 @@ class Runner::HostRun {
         output_(output),
         padding_(padding),
         lanes_(groups.lanes),
-        size_((groups.size + 1) / 2),
-        count_((input.n + size_ - 1) / size_),
+        sizes_(CopiedGroups(input.n, groups)),
+        count_(static_cast<int64_t>(sizes_.size())),
         image_bytes_(static_cast<size_t>(Pictures<float>(nullptr, 1).stride_n) * sizeof(float)),
         cube_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_n) * sizeof(Element)),
         row_bytes_(static_cast<size_t>(Cubes<Element>(nullptr, 1).stride_h) * sizeof(Element)),
-        piece_rows_(std::max<int64_t>(1, kPieceElements / Cubes<Element>(nullptr, 1).stride_h)) {}
+        piece_rows_(std::max<int64_t>(1, kPieceElements / Cubes<Element>(nullptr, 1).stride_h)) {
+    for (int64_t first = 0; const int64_t size : sizes_) {
+      first_.push_back(first);
+      first += size;
+    }
+  }
 
   // A group's kernels are enqueued before an earlier group's cubes are collected: so the GPU does
   // not wait for threads that copy.
@@ -74,22 +79,26 @@ class Runner::HostRun {
   }
   int64_t Rows(int64_t images) const { return images * output_.c * output_.h; }
   int64_t Pieces(int64_t images) const { return (Rows(images) + piece_rows_ - 1) / piece_rows_; }
-  int64_t ImagesOf(int64_t k) const { return std::min(size_, input_.n - k * size_); }
+  template <class T>
+  BasicTensorView<T> GroupOf(const BasicTensorView<T>& batch, int64_t k) const {
+    return Images(batch, first_[k], sizes_[k]);
+  }
   const Slot& SlotOf(int64_t k) const { return *runner_.slots_[k % kSlots]; }
   Lane& LaneOf(int64_t k) const { return runner_.LaneAt(k % lanes_); }
 
-  void Prepare(int64_t index) const {
-    std::unique_ptr<Slot>& slot = runner_.slots_[index];
+  // The first group of a slot is its largest.
+  void Prepare(int64_t k) const {
+    std::unique_ptr<Slot>& slot = runner_.slots_[k];
     if (slot == nullptr) slot = std::make_unique<Slot>();
-    Grow(slot->image, size_ * image_bytes_);
-    Grow(slot->host_image, size_ * image_bytes_);
+    Grow(slot->image, sizes_[k] * image_bytes_);
+    Grow(slot->host_image, sizes_[k] * image_bytes_);
     // What no kernel writes, the ends of rows of halves, is copied too.
-    if (Grow(slot->cube, size_ * cube_bytes_)) {
+    if (Grow(slot->cube, sizes_[k] * cube_bytes_)) {
       Check(cudaMemsetAsync(slot->cube.data(), 0, slot->cube.size(), runner_.in_.get()),
             "clearing memory");
     }
-    Grow(slot->host_cube, size_ * cube_bytes_);
-    while (static_cast<int64_t>(slot->copied_out.size()) < Pieces(size_)) {
+    Grow(slot->host_cube, sizes_[k] * cube_bytes_);
+    while (static_cast<int64_t>(slot->copied_out.size()) < Pieces(sizes_[k])) {
       slot->copied_out.emplace_back();
     }
   }
@@ -97,13 +106,12 @@ class Runner::HostRun {
   void CopyIn(int64_t k) const {
     const Slot& slot = SlotOf(k);
     const cudaStream_t in = runner_.in_.get();
-    const int64_t images = ImagesOf(k);
     if (k >= kSlots) {  // the group before has left this memory
       Check(cudaEventSynchronize(slot.copied_in.get()), "copying a picture to the GPU");
       Wait(in, slot.computed);
     }
-    CopyView(Images(input_, k * size_, images), Pictures(slot.host_image.as<float>(), images));
-    Check(cudaMemcpyAsync(slot.image.data(), slot.host_image.data(), images * image_bytes_,
+    CopyView(GroupOf(input_, k), Pictures(slot.host_image.as<float>(), sizes_[k]));
+    Check(cudaMemcpyAsync(slot.image.data(), slot.host_image.data(), sizes_[k] * image_bytes_,
                           cudaMemcpyHostToDevice, in),
           "copying a picture to the GPU");
     Record(slot.copied_in, in);
@@ -112,11 +120,11 @@ class Runner::HostRun {
   void Launch(int64_t k) const {
     const Slot& slot = SlotOf(k);
     Lane& lane = LaneOf(k);
-    const int64_t images = ImagesOf(k);
+    const int64_t images = sizes_[k];
     Shape shape = runner_.PaddedShape(images, input_.h, input_.w);
     shape.half_cube = std::is_same_v<Element, uint16_t>;
     Wait(lane.main(), slot.copied_in);
-    if (k >= kSlots) Wait(lane.main(), slot.copied_out[Pieces(ImagesOf(k - kSlots)) - 1]);
+    if (k >= kSlots) Wait(lane.main(), slot.copied_out[Pieces(sizes_[k - kSlots]) - 1]);
     lane.Launch(shape, MakeIo(Pictures<const float>(slot.image.template as<float>(), images),
                               Cubes(slot.cube.template as<Element>(), images), padding_));
     Record(slot.computed, lane.main());
@@ -137,9 +145,8 @@ class Runner::HostRun {
 
   // To the caller's memory.
   void Collect(int64_t k) const {
-    const int64_t images = ImagesOf(k);
-    const auto from = Cubes(SlotOf(k).host_cube.template as<const Element>(), images);
-    const MutableTensorView to = Images(output_, k * size_, images);
+    const auto from = Cubes(SlotOf(k).host_cube.template as<const Element>(), sizes_[k]);
+    const MutableTensorView to = GroupOf(output_, k);
     ForPieces(k, [&](int64_t first, int64_t last, const Event& copied) {
       Check(cudaEventSynchronize(copied.get()), "running the network");
       CopyRows(from, to, first, last);
@@ -149,7 +156,7 @@ class Runner::HostRun {
   // f(its first row, the row after its last, its event) for every piece of a group's cubes.
   template <class F>
   void ForPieces(int64_t k, const F& f) const {
-    const int64_t rows = Rows(ImagesOf(k));
+    const int64_t rows = Rows(sizes_[k]);
     for (int64_t first = 0, i = 0; first < rows; first += piece_rows_, ++i) {
       f(first, std::min(first + piece_rows_, rows), SlotOf(k).copied_out[i]);
     }
@@ -160,7 +167,8 @@ class Runner::HostRun {
   MutableTensorView output_;
   Padding padding_;
   int lanes_;
-  int64_t size_, count_;  // of a group, of groups
+  std::vector<int64_t> sizes_, first_;  // of the groups
+  int64_t count_;
   size_t image_bytes_, cube_bytes_, row_bytes_;
   int64_t piece_rows_;
 };

@@ -25,6 +25,17 @@ Groups ChooseGroups(int64_t pictures, int64_t pixels) {
           .lanes = static_cast<int>(std::min<int64_t>(kLanes, pictures))};
 }
 
+std::vector<int64_t> CopiedGroups(int64_t pictures, const Groups& groups) {
+  const int64_t most = (groups.size + 1) / 2, least = (most + 1) / 2;
+  std::vector<int64_t> sizes;
+  while (pictures > 0) {
+    const int64_t size = pictures > groups.lanes * most ? most : least;
+    sizes.push_back(std::min(size, pictures));
+    pictures -= sizes.back();
+  }
+  return sizes;
+}
+
 void RunInGroups(Groups groups, const std::function<void(const Groups&)>& run,
                  const std::function<void()>& clear) {
   for (bool cleared = false;; cleared = true) {
