@@ -204,6 +204,9 @@ inline uint32_t HalfMul(uint32_t a, uint32_t b) {
 inline uint32_t HalfAdd(uint32_t a, uint32_t b) {
   return HalfPack(HalfLow(a) + HalfLow(b), HalfHigh(a) + HalfHigh(b));
 }
+inline uint32_t HalfSubtract(uint32_t a, uint32_t b) {
+  return HalfPack(HalfLow(a) - HalfLow(b), HalfHigh(a) - HalfHigh(b));
+}
 inline uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
   return HalfPack(HalfLow(a) * HalfLow(b) + HalfLow(c), HalfHigh(a) * HalfHigh(b) + HalfHigh(c));
 }
@@ -254,6 +257,10 @@ inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32
 inline void MmaHalf(uint32_t& d0, uint32_t& d1, uint32_t a0, uint32_t a1, uint32_t b0, uint32_t c0,
                     uint32_t c1) {
   MmaHalf(d0, d1, a0, a1, 0, 0, b0, 0, c0, c1);
+}
+inline void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b0, float c0, float c1,
+                    float c2, float c3) {
+  MmaHalf(d, a0, a1, 0, 0, b0, 0, c0, c1, c2, c3);
 }
 inline void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                     uint32_t b1, float c0, float c1, float c2, float c3) {

@@ -37,6 +37,8 @@ struct Image {
   }
 };
 
+double Rounded(double value) { return HalfLow(HalfPack(static_cast<float>(value), 0.f)); }
+
 class Generator {
  public:
   explicit Generator(unsigned seed) : engine_(seed) {}
@@ -46,13 +48,19 @@ class Generator {
     for (double& v : values) v = Draw(deviation);
     return values;
   }
+  // Halves.
+  Doubles DrawWeights(size_t count, double deviation) {
+    Doubles values(count);
+    for (double& v : values) v = Rounded(Draw(deviation));
+    return values;
+  }
 
  private:
   std::mt19937 engine_;
   std::normal_distribution<double> normal_;
 };
 
-// Feature maps of halves.
+// Feature maps of halves, or split.
 struct Memory {
   static void Put(unsigned char* to, double value) {
     const uint32_t bits = HalfPack(static_cast<float>(value), 0.f);
@@ -72,25 +80,69 @@ struct Memory {
     for (size_t i = 0; i < image.data.size(); ++i) image.data[i] = Get(&bytes[i * 2]);
   }
 
+  // A batch: its numbers, then if they are split all their rests.
+  static std::vector<unsigned char> Store(const std::vector<Image>& images, Maps maps) {
+    std::vector<unsigned char> bytes;
+    for (int part = 0; part < (maps == Maps::kSplit ? 2 : 1); ++part) {
+      for (Image image : images) {
+        if (part == 1) {
+          for (double& v : image.data) v -= Rounded(v);
+        }
+        const auto more = Store(image);
+        bytes.insert(bytes.end(), more.begin(), more.end());
+      }
+    }
+    return bytes;
+  }
+  static void Load(const std::vector<unsigned char>& bytes, Maps maps, std::vector<Image>& images) {
+    size_t at = 0;
+    for (int part = 0; part < (maps == Maps::kSplit ? 2 : 1); ++part) {
+      for (Image& image : images) {
+        for (double& v : image.data) {
+          v = (part == 1 ? v : 0.0) + Get(&bytes[at]);
+          at += 2;
+        }
+      }
+    }
+  }
+
   // Random, already rounded as stored.
-  static Image Draw(Generator& generator, int h, int w, int C, int channels) {
+  static Image Draw(Generator& generator, int h, int w, int C, int channels,
+                    Maps maps = Maps::kHalf) {
     Image image(h, w, C, channels);
-    unsigned char bytes[2];
     for (int y = 0; y < h; ++y) {
       for (int x = 0; x < w; ++x) {
         for (int c = 0; c < channels; ++c) {
-          Put(bytes, generator.Draw(1.0) + 0.3);
-          image.at(y, x, c) = Get(bytes);
+          const double value = generator.Draw(1.0) + 0.3, rounded = Rounded(value);
+          image.at(y, x, c) = rounded + (maps == Maps::kSplit ? Rounded(value - rounded) : 0.0);
         }
         image.at(y, x, C - 1) = 1.0;
       }
     }
     return image;
   }
+  static std::vector<Image> DrawBatch(Generator& generator, int h, int w, int C, int channels,
+                                      Maps maps) {
+    std::vector<Image> images;
+    for (int i = 0; i < kImages; ++i) {
+      images.push_back(Draw(generator, h, w, C, channels, maps));
+    }
+    return images;
+  }
+  static constexpr int kImages = 2;
 };
 
+// As factors of products.
+std::vector<Image> Factors(std::vector<Image> images) {
+  for (Image& image : images) {
+    for (double& v : image.data) v = Rounded(v);
+  }
+  return images;
+}
+
 // || a - b || / || b || over the network's channels, and that the last channel is 1.
-void ExpectNear(const Image& got, const Image& expected, bool has_one = true) {
+void ExpectNear(const Image& got, const Image& expected, bool has_one = true,
+                double tolerance = 4e-3) {
   double error = 0, norm = 0;
   for (int y = 0; y < got.height; ++y) {
     for (int x = 0; x < got.width; ++x) {
@@ -106,7 +158,14 @@ void ExpectNear(const Image& got, const Image& expected, bool has_one = true) {
       }
     }
   }
-  EXPECT_LT(std::sqrt(error / norm), 4e-3);
+  EXPECT_LT(std::sqrt(error / norm), tolerance);
+}
+// The results of products with rounded factors: of split maps no more is lost than sums in FP32 and
+// the rests' digits allow, where halves alone are off by 2e-4.
+void ExpectNear(const std::vector<Image>& got, const std::vector<Image>& expected, Maps maps) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    ExpectNear(got[i], expected[i], true, maps == Maps::kSplit ? 0x1p-20 : 4e-3);
+  }
 }
 
 constexpr auto kVecs = Packer::Lanes::kVecs, kBlocks = Packer::Lanes::kBlocks;
@@ -191,30 +250,31 @@ void TestPosition(int height, int width, int rows, int channels) {
   ExpectNear(got, expected, /*has_one=*/false);
 }
 
-template <int C, int P>
-void TestFeedForward(int height, int width, int rows, int channels) {
-  using M = Memory;
-  Generator generator(2);
-  const int hidden = 4 * channels;
-  const Image x = M::Draw(generator, height, width, C, channels);
-  Image d = M::Draw(generator, height, width, C, channels);
-  for (int y = 0; y < height; ++y) {
-    for (int q = 0; q < width; ++q) d.at(y, q, C - 1) = 0.0;
-  }
-  const Doubles m = generator.Draw(channels * channels, 0.5 / std::sqrt(channels));
-  const Doubles bias = generator.Draw(channels, 0.3), b1 = generator.Draw(hidden, 0.3);
-  const Doubles w1 = generator.Draw(hidden * channels, 1.0 / std::sqrt(channels));
-  const Doubles taps = generator.Draw(hidden * 9, 0.33);
-  const Doubles w2 = generator.Draw(channels * hidden, 0.5 / std::sqrt(hidden));
-
-  Image x1 = Product(x, m, C, channels), normed(height, width, C, channels);
-  for (int y = 0; y < height; ++y) {
-    for (int q = 0; q < width; ++q) {
-      double mean = 0, variance = 0;
-      for (int c = 0; c < channels; ++c) {
+// x + d + M x + bias, products of rounded factors.
+Image Attended(const Image& x, const Image& d, const Doubles& m, const Doubles& bias) {
+  Image x1 = Product(Factors({x})[0], m, x.C, x.channels);
+  for (int y = 0; y < x.height; ++y) {
+    for (int q = 0; q < x.width; ++q) {
+      for (int c = 0; c < x.channels; ++c) {
         x1.at(y, q, c) += x.get(y, q, c) + d.get(y, q, c) + bias[c];
-        mean += x1.get(y, q, c) / channels;
       }
+    }
+  }
+  return x1;
+}
+
+struct FeedForwardWeights {
+  Doubles m, bias, w1, b1, taps, w2;
+};
+
+// Of x1.
+Image FeedForwardReference(const Image& x1, const FeedForwardWeights& w) {
+  const int channels = x1.channels, hidden = 4 * channels;
+  Image normed(x1.height, x1.width, x1.C, channels);
+  for (int y = 0; y < x1.height; ++y) {
+    for (int q = 0; q < x1.width; ++q) {
+      double mean = 0, variance = 0;
+      for (int c = 0; c < channels; ++c) mean += x1.get(y, q, c) / channels;
       for (int c = 0; c < channels; ++c) {
         variance += (x1.get(y, q, c) - mean) * (x1.get(y, q, c) - mean) / channels;
       }
@@ -223,43 +283,54 @@ void TestFeedForward(int height, int width, int rows, int channels) {
       }
     }
   }
-  Image h = Product(normed, w1, 4 * C, hidden);
-  for (int y = 0; y < height; ++y) {
-    for (int q = 0; q < width; ++q) {
-      for (int c = 0; c < hidden; ++c) h.at(y, q, c) = GeluExact(h.get(y, q, c) + b1[c]);
+  Image h = Product(normed, w.w1, 4 * x1.C, hidden);
+  for (int y = 0; y < x1.height; ++y) {
+    for (int q = 0; q < x1.width; ++q) {
+      for (int c = 0; c < hidden; ++c) h.at(y, q, c) = GeluExact(h.get(y, q, c) + w.b1[c]);
     }
   }
-  h = DepthwiseReference(h, taps);
+  h = DepthwiseReference(h, w.taps);
   for (double& e : h.data) e = GeluExact(e);
-  Image expected = Product(h, w2, C, channels);
-  for (size_t i = 0; i < expected.data.size(); ++i) expected.data[i] += x1.data[i];
+  return Product(h, w.w2, x1.C, channels);
+}
 
+// The kernel's output.
+template <int C, int P, Maps kMaps>
+std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector<Image>& d,
+                                  const FeedForwardWeights& w, int rows) {
+  using M = Memory;
+  const int channels = x[0].channels, hidden = 4 * channels, height = x[0].height,
+            width = x[0].width, images = static_cast<int>(x.size());
   const float scale = kGeluScale;
   Packer matrix = Packer(), first = Packer(), depthwise = Packer(), second = Packer();
-  matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) {
-    if (o >= channels) return 0.f;
-    return static_cast<float>(i == C - 1 ? bias[o] : i < channels ? m[o * channels + i] : 0.0);
-  });
+  for (int image = 0; image < images; ++image) {
+    matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) {
+      if (o >= channels) return 0.f;
+      return static_cast<float>(i == C - 1     ? w.bias[o]
+                                : i < channels ? w.m[o * channels + i]
+                                               : 0.0);
+    });
+  }
   first.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) {
     if (o >= hidden) return 0.f;
     double mean = 0;
-    for (int k = 0; k < channels; ++k) mean += w1[o * channels + k] / channels;
-    return scale * static_cast<float>(i == C - 1     ? b1[o]
-                                      : i < channels ? w1[o * channels + i] - mean
+    for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
+    return scale * static_cast<float>(i == C - 1     ? w.b1[o]
+                                      : i < channels ? w.w1[o * channels + i] - mean
                                                      : 0.0);
   });
   depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, [&](int c, int tap) {
-    return c < hidden ? scale * static_cast<float>(taps[c * 9 + tap]) : 0.f;
+    return c < hidden ? scale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
   });
   second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) {
-    return o < channels && i < hidden ? static_cast<float>(w2[o * hidden + i]) : 0.f;
+    return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
   });
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
              depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
-  const auto x_bytes = M::Store(x), d_bytes = M::Store(d);
+  const auto x_bytes = M::Store(x, kMaps), d_bytes = M::Store(d, Maps::kHalf);
   std::vector<unsigned char> out(x_bytes.size(), 0x7f);
 
-  using Shape = FeedForwardShape<C, P>;
+  using Shape = FeedForwardShape<C, P, kMaps>;
   FeedForwardParams p{.x = x_bytes.data(),
                       .d = d_bytes.data(),
                       .out = out.data(),
@@ -273,12 +344,81 @@ void TestFeedForward(int height, int width, int rows, int channels) {
                       .rows = rows,
                       .strips = StripCount(width, 8 * P, 1),
                       .segments = (height + rows - 1) / rows,
-                      .images = 1};
-  Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
-                              [&] { FeedForward<C, P>(p).Run(); });
-  Image got(height, width, C, channels);
-  M::Load(out, got);
-  ExpectNear(got, expected);
+                      .images = images,
+                      .rests = d_bytes.size()};
+  Emulator::Instance().Launch(p.strips * p.segments * images, Shape::kWarps * 32,
+                              Shape::kSharedBytes, [&] { FeedForward<C, P, kMaps>(p).Run(); });
+  std::vector<Image> got = x;
+  M::Load(out, kMaps, got);
+  return got;
+}
+
+std::vector<Image> DrawD(Generator& generator, const std::vector<Image>& x) {
+  auto d =
+      Memory::DrawBatch(generator, x[0].height, x[0].width, x[0].C, x[0].channels, Maps::kHalf);
+  for (Image& image : d) {
+    for (size_t i = image.C - 1; i < image.data.size(); i += image.C) image.data[i] = 0.0;
+  }
+  return d;
+}
+
+template <int C, int P, Maps kMaps>
+void TestFeedForward(int height, int width, int rows, int channels) {
+  Generator generator(2);
+  const int hidden = 4 * channels;
+  const auto x = Memory::DrawBatch(generator, height, width, C, channels, kMaps);
+  const auto d = DrawD(generator, x);
+  FeedForwardWeights w;
+  w.m = generator.Draw(channels * channels, 0.5 / std::sqrt(channels));
+  w.bias = generator.Draw(channels, 0.3);
+  w.b1 = generator.Draw(hidden, 0.3);
+  w.w1 = generator.Draw(hidden * channels, 1.0 / std::sqrt(channels));
+  w.taps = generator.Draw(hidden * 9, 0.33);
+  w.w2 = generator.Draw(channels * hidden, 0.5 / std::sqrt(hidden));
+  const auto got = RunFeedForward<C, P, kMaps>(x, d, w, rows);
+  for (size_t image = 0; image < x.size(); ++image) {
+    const Image x1 = Attended(x[image], d[image], w.m, w.bias);
+    Image expected = FeedForwardReference(x1, w);
+    for (size_t i = 0; i < expected.data.size(); ++i) expected.data[i] += x1.data[i];
+    ExpectNear(got[image], expected);
+  }
+}
+
+// A feed-forward network that gives the same halves everywhere: every output one hidden channel,
+// which its bias alone decides. So nothing but x1 and the sum is rounded.
+template <int C, int P>
+void TestSplitResidual(int height, int width, int rows, int channels) {
+  Generator generator(12);
+  const int hidden = 4 * channels;
+  const auto x = Memory::DrawBatch(generator, height, width, C, channels, Maps::kSplit);
+  const auto d = DrawD(generator, x);
+  FeedForwardWeights w;
+  w.m = generator.DrawWeights(channels * channels, 0.5 / std::sqrt(channels));
+  w.bias = generator.DrawWeights(channels, 0.3);
+  w.b1 = generator.DrawWeights(hidden, 2.0);
+  w.w1.assign(hidden * channels, 0.0);
+  w.taps.assign(hidden * 9, 0.0);
+  w.w2.assign(channels * hidden, 0.0);
+  for (int c = 0; c < hidden; ++c) w.taps[c * 9 + 4] = 2.0;
+  Doubles given(channels);
+  for (int c = 0; c < channels; ++c) {
+    const int from = c * 37 % hidden;
+    w.w2[c * hidden + from] = c % 2 == 0 ? 1.0 : -1.0;
+    HalfPair z[1] = {{HalfPack(kGeluScale * static_cast<float>(w.b1[from]), 0.f)}};
+    Gelu(z);  // times 2, and halved for the second
+    Gelu(z);
+    given[c] = w.w2[c * hidden + from] * HalfLow(z[0].bits);
+  }
+  const auto got = RunFeedForward<C, P, Maps::kSplit>(x, d, w, rows);
+  for (size_t image = 0; image < x.size(); ++image) {
+    Image expected = Attended(x[image], d[image], w.m, w.bias);
+    for (int y = 0; y < height; ++y) {
+      for (int q = 0; q < width; ++q) {
+        for (int c = 0; c < channels; ++c) expected.at(y, q, c) += given[c];
+      }
+    }
+    ExpectNear(got[image], expected, true, 0x1p-20);
+  }
 }
 
 TEST(KernelsTest, Position) {
@@ -288,9 +428,41 @@ TEST(KernelsTest, Position) {
 }
 
 TEST(KernelsTest, FeedForward) {
-  TestFeedForward<32, 4>(8, 40, 4, 31);
-  TestFeedForward<64, 4>(4, 16, 2, 62);
-  TestFeedForward<128, 2>(4, 16, 4, 124);
+  TestFeedForward<32, 4, Maps::kHalf>(8, 40, 4, 31);
+  TestFeedForward<64, 4, Maps::kHalf>(4, 16, 2, 62);
+  TestFeedForward<128, 2, Maps::kHalf>(4, 16, 4, 124);
+}
+
+TEST(KernelsTest, SplitFeedForward) {
+  TestFeedForward<32, 4, Maps::kSplit>(4, 40, 4, 31);
+  TestFeedForward<64, 4, Maps::kSplit>(4, 16, 2, 62);
+  TestFeedForward<128, 2, Maps::kSplit>(2, 16, 2, 124);
+}
+
+TEST(KernelsTest, SplitResidual) {
+  TestSplitResidual<32, 4>(8, 40, 4, 31);
+  TestSplitResidual<64, 4>(5, 40, 2, 62);
+  TestSplitResidual<128, 2>(6, 20, 4, 124);
+}
+
+TEST(KernelsTest, AddToSplit) {
+  Generator generator(13);
+  for (int i = 0; i < 10000; ++i) {
+    const double number = Rounded(generator.Draw(1.0)),
+                 rest = Rounded(number * 0x1p-12 * std::tanh(generator.Draw(1.0))),
+                 term = Rounded(generator.Draw(i % 3 == 0   ? 10.0
+                                               : i % 3 == 1 ? 1.0
+                                                            : 0.01));
+    const auto pair = [](double v) { return HalfPair{HalfPack(0.f, static_cast<float>(v))}; };
+    HalfPair sum = pair(number), left = pair(rest);
+    AddToSplit(sum, left, pair(term));
+    const double exact = number + rest + term, got_sum = HalfHigh(sum.bits);
+    // A rest below 2^-14 has no more digits than 2^-24.
+    const double largest = std::max({std::abs(number), std::abs(term), std::abs(exact)});
+    const double unit = std::max(0x1p-22 * largest, 0x1p-24);
+    ASSERT_NEAR(got_sum + HalfHigh(left.bits), exact, unit) << number << " " << rest << " " << term;
+    ASSERT_EQ(got_sum, Rounded(got_sum + HalfHigh(left.bits)));
+  }
 }
 
 // GPUs older than Hopper store matrices pair by pair.
@@ -354,31 +526,37 @@ std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
   return packer.Take();
 }
 
+// Dense convolutions, weights [output][input][tap].
+template <Maps kMaps>
 void TestConv3x3(int height, int width, int rows, bool with_residual) {
   using M = Memory;
   const int n = 31;
   Generator generator(3);
-  const Image x = M::Draw(generator, height, width, 32, n);
-  const Image residual = M::Draw(generator, height, width, 32, n);
-  const Doubles w = generator.Draw(n * n * 9, 0.06);
-  Image expected(height, width, 32, n);
-  for (int y = 0; y < height; ++y) {
-    for (int q = 0; q < width; ++q) {
-      for (int o = 0; o < n; ++o) {
-        double sum = with_residual ? residual.get(y, q, o) : 0.0;
-        for (int i = 0; i < n; ++i) {
-          for (int tap = 0; tap < 9; ++tap) {
-            sum += w[(o * n + i) * 9 + tap] * x.get(y + tap / 3 - 1, q + tap % 3 - 1, i);
+  const auto images = M::DrawBatch(generator, height, width, 32, n, kMaps);
+  const auto residuals = M::DrawBatch(generator, height, width, 32, n, kMaps);
+  const auto factors = Factors(images);
+  const Doubles w = generator.DrawWeights(n * n * 9, 0.06);
+  std::vector<Image> expected(M::kImages, Image(height, width, 32, n));
+  for (int image = 0; image < M::kImages; ++image) {
+    for (int y = 0; y < height; ++y) {
+      for (int q = 0; q < width; ++q) {
+        for (int o = 0; o < n; ++o) {
+          double sum = with_residual ? residuals[image].get(y, q, o) : 0.0;
+          for (int i = 0; i < n; ++i) {
+            for (int tap = 0; tap < 9; ++tap) {
+              sum += w[(o * n + i) * 9 + tap] *
+                     factors[image].get(y + tap / 3 - 1, q + tap % 3 - 1, i);
+            }
           }
+          expected[image].at(y, q, o) = sum;
         }
-        expected.at(y, q, o) = sum;
       }
     }
   }
   const auto weight = PackConv3x3(w, n, !with_residual);
-  const auto x_bytes = M::Store(x), r_bytes = M::Store(residual);
+  const auto x_bytes = M::Store(images, kMaps), r_bytes = M::Store(residuals, kMaps);
   std::vector<unsigned char> y(x_bytes.size(), 0x7f);
-  using Shape = ConvShape;
+  using Shape = ConvShape<kMaps>;
   ConvParams p{.x = x_bytes.data(),
                .residual = with_residual ? r_bytes.data() : nullptr,
                .y = y.data(),
@@ -390,35 +568,37 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
                .rows = rows,
                .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
                .segments = (height + rows - 1) / rows,
-               .images = 1};
-  const int blocks = p.strips * p.segments;
+               .images = M::kImages};
+  const int blocks = p.strips * p.segments * M::kImages;
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
-                              [&] { Conv3x3<false>(p).Run(); });
-  Image got(height, width, 32, n);
-  M::Load(y, got);
-  ExpectNear(got, expected);
+                              [&] { Conv3x3<false, kMaps>(p).Run(); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
 
   // The same into a cube, cropped: channels first, with rows of odd and of even length, and last.
   const int h = height - 1;
   for (const int q_count : {width - 3, width / 4 * 4 - 2}) {
     for (const bool channels_last : {false, true}) {
-      std::vector<float> cube(static_cast<size_t>(n) * h * q_count + 1, NAN);
+      const int64_t size = static_cast<int64_t>(n) * h * q_count;
+      std::vector<float> cube(M::kImages * size + 1, NAN);
       NetworkIo io = {};
       io.cube = cube.data();
       io.cube_height = h;
       io.cube_width = q_count;
-      const int64_t strides[4] = {0, channels_last ? 1 : static_cast<int64_t>(h) * q_count,
+      const int64_t strides[4] = {size, channels_last ? 1 : static_cast<int64_t>(h) * q_count,
                                   channels_last ? q_count * n : q_count, channels_last ? n : 1};
       std::copy_n(strides, 4, io.cube_stride);
       p.io = &io;
       Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
-                                  [&] { Conv3x3<true>(p).Run(); });
-      for (int o = 0; o < n; ++o) {
+                                  [&] { Conv3x3<true, kMaps>(p).Run(); });
+      for (int i = 0; i < M::kImages * n; ++i) {
+        const int image = i / n, o = i % n;
         for (int r = 0; r < h; ++r) {
           for (int q = 0; q < q_count; ++q) {
-            ASSERT_NEAR(cube[o * strides[1] + r * strides[2] + q * strides[3]],
-                        expected.get(r, q, o), 2e-3)
-                << o << " " << r << " " << q;
+            ASSERT_NEAR(cube[image * size + o * strides[1] + r * strides[2] + q * strides[3]],
+                        expected[image].get(r, q, o), 1e-5)
+                << image << " " << o << " " << r << " " << q;
           }
         }
       }
@@ -428,23 +608,25 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
 }
 
 TEST(KernelsTest, Conv3x3) {
-  TestConv3x3(8, 24, 3, false);
-  TestConv3x3(8, 72, 8, true);
-  TestConv3x3(4, 40, 1, true);
-  TestConv3x3(4, 32, 2, false);
+  TestConv3x3<Maps::kHalf>(8, 24, 3, false);
+  TestConv3x3<Maps::kHalf>(8, 72, 8, true);
+  TestConv3x3<Maps::kHalf>(4, 40, 1, true);
+  TestConv3x3<Maps::kHalf>(4, 32, 2, false);
 }
 
 // A cube of halves has the bits of one of floats, rounded; nothing is written behind a picture's.
+template <Maps kMaps>
 void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
   using M = Memory;
   constexpr int kImages = 2;
   Generator generator(7);
   // The pictures below one another.
   const auto x = M::Store(M::Draw(generator, kImages * height, width, 32, channels));
-  const auto residual = M::Store(M::Draw(generator, kImages * height, width, 32, channels));
+  const auto residual = M::Store(
+      std::vector{M::Draw(generator, kImages * height, width, 32, channels, kMaps)}, kMaps);
   const auto weight =
       PackConv3x3(generator.Draw(channels * channels * 9, 0.06), channels, /*one=*/false);
-  using Shape = ConvShape;
+  using Shape = ConvShape<kMaps>;
   NetworkIo io = {};
   io.cube_height = h;
   io.cube_width = w;
@@ -469,10 +651,10 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
   };
   const size_t count = static_cast<size_t>(kImages) * channels * h;
   std::vector<float> floats(count * w, NAN);
-  run(floats.data(), w, [&] { Conv3x3<true>(p).Run(); });
+  run(floats.data(), w, [&] { Conv3x3<true, kMaps>(p).Run(); });
   constexpr uint16_t kUnwritten = 0x7abc;
   std::vector<uint16_t> halves(count * HalfRow(w) + 8, kUnwritten);
-  run(halves.data(), HalfRow(w), [&] { Conv3x3<true, HalfCubeWriter>(p).Run(); });
+  run(halves.data(), HalfRow(w), [&] { Conv3x3<true, kMaps, HalfCubeWriter>(p).Run(); });
   for (size_t row = 0; row < count; ++row) {
     for (int q = 0; q < w; ++q) {
       ASSERT_EQ(halves[row * HalfRow(w) + q], HalfPack(floats[row * w + q], 0.f))
@@ -483,58 +665,73 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
 }
 
 TEST(KernelsTest, HalfCube) {
-  TestHalfCube(31, 8, 40, 3, 8, 40);
-  TestHalfCube(31, 8, 72, 8, 5, 67);
-  TestHalfCube(29, 8, 32, 2, 7, 25);
-  TestHalfCube(25, 8, 8, 8, 1, 1);
+  TestHalfCube<Maps::kHalf>(31, 8, 40, 3, 8, 40);
+  TestHalfCube<Maps::kHalf>(31, 8, 72, 8, 5, 67);
+  TestHalfCube<Maps::kHalf>(29, 8, 32, 2, 7, 25);
+  TestHalfCube<Maps::kHalf>(25, 8, 8, 8, 1, 1);
+  TestHalfCube<Maps::kSplit>(31, 8, 72, 8, 5, 67);
 }
 
+TEST(KernelsTest, SplitConv3x3) {
+  TestConv3x3<Maps::kSplit>(8, 72, 8, true);
+  TestConv3x3<Maps::kSplit>(4, 40, 1, true);
+  TestConv3x3<Maps::kSplit>(5, 32, 2, false);
+}
+
+template <Maps kMaps>
 void TestImageConv(bool reflect, bool channels_last) {
   using M = Memory;
   const int h = 13, w = 69, height = 16, width = 72, n = 31;
   Generator generator(4);
-  std::vector<float> picture(3 * h * w);
+  std::vector<float> picture(M::kImages * 3 * h * w);
   for (float& v : picture) v = static_cast<float>(generator.Draw(1.0));
   const Doubles weights = generator.Draw(n * 27, 0.2);
   NetworkIo io = {};
   io.image = picture.data();
-  const int64_t strides[4] = {0, channels_last ? 1 : h * w, channels_last ? 3 * w : w,
+  const int64_t strides[4] = {3 * h * w, channels_last ? 1 : h * w, channels_last ? 3 * w : w,
                               channels_last ? 3 : 1};
   std::copy_n(strides, 4, io.image_stride);
   io.height = h;
   io.width = w;
   io.reflect = reflect;
-  Image padded(height, width, 3, 3);
-  for (int y = 0; y < height; ++y) {
-    for (int x = 0; x < width; ++x) {
-      if (!reflect && (y >= h || x >= w)) continue;
-      const int from_y = y < h ? y : 2 * h - 2 - y, from_x = x < w ? x : 2 * w - 2 - x;
-      for (int c = 0; c < 3; ++c) {
-        padded.at(y, x, c) = picture[c * strides[1] + from_y * strides[2] + from_x * strides[3]];
+  std::vector<Image> expected(M::kImages, Image(height, width, 32, n));
+  for (int image = 0; image < M::kImages; ++image) {
+    Image padded(height, width, 3, 3);
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        if (!reflect && (y >= h || x >= w)) continue;
+        const int from_y = y < h ? y : 2 * h - 2 - y, from_x = x < w ? x : 2 * w - 2 - x;
+        for (int c = 0; c < 3; ++c) {
+          padded.at(y, x, c) = picture[image * strides[0] + c * strides[1] + from_y * strides[2] +
+                                       from_x * strides[3]];
+        }
       }
     }
-  }
-  Image expected(height, width, 32, n);
-  for (int y = 0; y < height; ++y) {
-    for (int x = 0; x < width; ++x) {
-      for (int o = 0; o < n; ++o) {
-        for (int i = 0; i < 27; ++i) {
-          expected.at(y, x, o) +=
-              weights[o * 27 + i] * padded.get(y + i / 3 / 3 - 1, x + i / 3 % 3 - 1, i % 3);
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        for (int o = 0; o < n; ++o) {
+          for (int i = 0; i < 27; ++i) {
+            expected[image].at(y, x, o) +=
+                weights[o * 27 + i] * padded.get(y + i / 3 / 3 - 1, x + i / 3 % 3 - 1, i % 3);
+          }
         }
       }
     }
   }
-  Packer packer;
-  packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
+  const auto weight_at = [&](int o, int i) {
     const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
     if (channel == 3) return o == 31 && dy == 1 && dx == 1 ? 1.f : 0.f;
     return o < n && dx < 3 ? static_cast<float>(weights[o * 27 + (dy * 3 + dx) * 3 + channel])
                            : 0.f;
-  });
+  };
+  Packer packer;
+  packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, weight_at);
+  packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads,
+              [&](int o, int i) { return HalfRest(weight_at(o, i)); });
   const auto weight = packer.Take();
-  std::vector<unsigned char> y(expected.data.size() * 2, 0x7f);
-  using Shape = ImageConvShape;
+  auto y = M::Store(expected, kMaps);
+  std::fill(y.begin(), y.end(), 0x7f);
+  using Shape = ImageConvShape<kMaps>;
   ImageConvParams p{.io = &io,
                     .y = y.data(),
                     .weight = weight.data(),
@@ -543,35 +740,46 @@ void TestImageConv(bool reflect, bool channels_last) {
                     .width = width,
                     .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
                     .segments = (height + Shape::kRows - 1) / Shape::kRows,
-                    .images = 1};
-  Emulator::Instance().Launch(p.strips * p.segments, Shape::kWarps * 32, Shape::kSharedBytes,
-                              [&] { ImageConvBody(p); });
-  Image got(height, width, 32, n);
-  M::Load(y, got);
-  ExpectNear(got, expected);
+                    .images = M::kImages};
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kWarps * 32,
+                              Shape::kSharedBytes, [&] { ImageConvBody<kMaps>(p); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
 }
 
 TEST(KernelsTest, ImageConv) {
   for (const bool reflect : {false, true}) {
-    for (const bool channels_last : {false, true}) TestImageConv(reflect, channels_last);
+    for (const bool channels_last : {false, true}) {
+      TestImageConv<Maps::kHalf>(reflect, channels_last);
+    }
   }
 }
 
-template <int C>
+TEST(KernelsTest, SplitImageConv) {
+  TestImageConv<Maps::kSplit>(true, false);
+  TestImageConv<Maps::kSplit>(false, true);
+}
+
+template <int C, Maps kMaps>
 void TestDownsample(int height, int width, int rows, int channels) {
   using M = Memory;
   Generator generator(5);
   const int n = 2 * channels;
-  const Image x = M::Draw(generator, height, width, C, channels);
-  const Doubles w = generator.Draw(n * channels * 16, 0.25 / std::sqrt(channels));
-  Image expected(height / 2, width / 2, 2 * C, n);
-  for (int y = 0; y < height / 2; ++y) {
-    for (int q = 0; q < width / 2; ++q) {
-      for (int o = 0; o < n; ++o) {
-        for (int i = 0; i < channels; ++i) {
-          for (int tap = 0; tap < 16; ++tap) {
-            expected.at(y, q, o) += w[(o * channels + i) * 16 + tap] *
-                                    x.get(2 * y - 1 + tap / 4, 2 * q - 1 + tap % 4, i);
+  const auto images = M::DrawBatch(generator, height, width, C, channels, kMaps);
+  const auto factors = Factors(images);
+  const Doubles w = generator.DrawWeights(n * channels * 16, 0.25 / std::sqrt(channels));
+  std::vector<Image> expected(M::kImages, Image(height / 2, width / 2, 2 * C, n));
+  for (int image = 0; image < M::kImages; ++image) {
+    for (int y = 0; y < height / 2; ++y) {
+      for (int q = 0; q < width / 2; ++q) {
+        for (int o = 0; o < n; ++o) {
+          for (int i = 0; i < channels; ++i) {
+            for (int tap = 0; tap < 16; ++tap) {
+              expected[image].at(y, q, o) +=
+                  w[(o * channels + i) * 16 + tap] *
+                  factors[image].get(2 * y - 1 + tap / 4, 2 * q - 1 + tap % 4, i);
+            }
           }
         }
       }
@@ -587,46 +795,56 @@ void TestDownsample(int height, int width, int rows, int channels) {
       });
     }
   }
-  const auto weight = packer.Take(), x_bytes = M::Store(x);
-  std::vector<unsigned char> y(expected.data.size() * 2, 0x7f);
+  const auto weight = packer.Take(), x_bytes = M::Store(images, kMaps);
+  auto y = M::Store(expected, kMaps);
+  std::fill(y.begin(), y.end(), 0x7f);
   using Shape = DownsampleShape<C>;
-  DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0, 1};
+  DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0,
+                     M::kImages};
   p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height / 2 + rows - 1) / rows;
-  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts, Shape::kThreads,
-                              Shape::kSharedBytes, [&] { Downsample<C>(p).Run(); });
-  Image got(height / 2, width / 2, 2 * C, n);
-  M::Load(y, got);
-  ExpectNear(got, expected);
+  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts * M::kImages, Shape::kThreads,
+                              Shape::kSharedBytes, [&] { Downsample<C, kMaps>(p).Run(); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
 }
 
 TEST(KernelsTest, Downsample) {
-  TestDownsample<32>(16, 72, 3, 31);
-  TestDownsample<32>(4, 64, 1, 31);
-  TestDownsample<64>(12, 24, 4, 62);
-  TestDownsample<64>(4, 68, 1, 62);
+  TestDownsample<32, Maps::kHalf>(16, 72, 3, 31);
+  TestDownsample<32, Maps::kHalf>(4, 64, 1, 31);
+  TestDownsample<64, Maps::kHalf>(12, 24, 4, 62);
+  TestDownsample<64, Maps::kHalf>(4, 68, 1, 62);
 }
 
-template <int C>
+TEST(KernelsTest, SplitDownsample) {
+  TestDownsample<32, Maps::kSplit>(10, 72, 3, 31);
+  TestDownsample<64, Maps::kSplit>(6, 24, 2, 62);
+}
+
+template <int C, Maps kMaps>
 void TestUpsampleFuse(int height, int width, int rows, int channels) {
   using M = Memory;
   Generator generator(6);
-  const Image x = M::Draw(generator, height, width, 2 * C, 2 * channels);
-  const Image skip = M::Draw(generator, 2 * height, 2 * width, C, channels);
-  const Doubles w = generator.Draw(4 * channels * 2 * channels, 0.7 / std::sqrt(channels));
-  const Doubles f = generator.Draw(channels * channels, 1.0 / std::sqrt(channels));
-  const Doubles bias = generator.Draw(channels, 0.5);
-  Image expected(2 * height, 2 * width, C, channels);
-  for (int y = 0; y < 2 * height; ++y) {
-    for (int q = 0; q < 2 * width; ++q) {
-      const int phase = 2 * (y % 2) + q % 2;
-      for (int o = 0; o < channels; ++o) {
-        double sum = bias[o];
-        for (int i = 0; i < channels; ++i) sum += f[o * channels + i] * skip.get(y, q, i);
-        for (int i = 0; i < 2 * channels; ++i) {
-          sum += w[(phase * channels + o) * 2 * channels + i] * x.get(y / 2, q / 2, i);
+  const auto images = M::DrawBatch(generator, height, width, 2 * C, 2 * channels, kMaps);
+  const auto skips = M::DrawBatch(generator, 2 * height, 2 * width, C, channels, kMaps);
+  const Doubles w = generator.DrawWeights(4 * channels * 2 * channels, 0.7 / std::sqrt(channels));
+  const Doubles f = generator.DrawWeights(channels * channels, 1.0 / std::sqrt(channels));
+  const Doubles bias = generator.DrawWeights(channels, 0.5);
+  std::vector<Image> expected(M::kImages, Image(2 * height, 2 * width, C, channels));
+  for (int image = 0; image < M::kImages; ++image) {
+    const Image x = Factors(images)[image], skip = Factors(skips)[image];
+    for (int y = 0; y < 2 * height; ++y) {
+      for (int q = 0; q < 2 * width; ++q) {
+        const int phase = 2 * (y % 2) + q % 2;
+        for (int o = 0; o < channels; ++o) {
+          double sum = bias[o];
+          for (int i = 0; i < channels; ++i) sum += f[o * channels + i] * skip.get(y, q, i);
+          for (int i = 0; i < 2 * channels; ++i) {
+            sum += w[(phase * channels + o) * 2 * channels + i] * x.get(y / 2, q / 2, i);
+          }
+          expected[image].at(y, q, o) = sum;
         }
-        expected.at(y, q, o) = sum;
       }
     }
   }
@@ -644,7 +862,7 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
     return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
   });
   const auto w_bytes = weight.Take(), s_bytes = skip_weight.Take();
-  const auto x_bytes = M::Store(x), skip_bytes = M::Store(skip);
+  const auto x_bytes = M::Store(images, kMaps), skip_bytes = M::Store(skips, kMaps);
   std::vector<unsigned char> y(skip_bytes.size(), 0x7f);
   using Shape = UpsampleFuseShape<C>;
   UpsampleFuseParams p{x_bytes.data(),
@@ -657,20 +875,25 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
                        rows,
                        0,
                        0,
-                       1};
+                       M::kImages};
   p.strips = (width + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height + rows - 1) / rows;
-  Emulator::Instance().Launch(p.strips * p.segments, Shape::kThreads, Shape::kSharedBytes,
-                              [&] { UpsampleFuse<C>(p).Run(); });
-  Image got(2 * height, 2 * width, C, channels);
-  M::Load(y, got);
-  ExpectNear(got, expected);
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kSharedBytes, [&] { UpsampleFuse<C, kMaps>(p).Run(); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
 }
 
 TEST(KernelsTest, UpsampleFuse) {
-  TestUpsampleFuse<32>(7, 20, 5, 31);
-  TestUpsampleFuse<64>(7, 20, 6, 62);
-  TestUpsampleFuse<64>(2, 16, 1, 62);
+  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 31);
+  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 62);
+  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 62);
+}
+
+TEST(KernelsTest, SplitUpsampleFuse) {
+  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 31);
+  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 62);
 }
 
 template <int C>

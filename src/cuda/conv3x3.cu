@@ -4,26 +4,21 @@
 namespace mstpp::cuda {
 namespace {
 
-template <bool kCube, class Writer = CubeWriter>
-__global__ void __launch_bounds__(ConvShape::kThreads, 6)
+template <bool kCube, Maps kMaps, class Writer = CubeWriter>
+__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, 6)
     ConvKernel(const __grid_constant__ ConvParams params) {
-  Conv3x3<kCube, Writer>(params).Run();
+  Conv3x3<kCube, kMaps, Writer>(params).Run();
 }
 
-__global__ void __launch_bounds__(ImageConvShape::kWarps * 32, 6)
-    ImageConvKernel(const __grid_constant__ ImageConvParams params) {
-  ImageConvBody(params);
-}
-
-}  // namespace
-
-Launch ConvLaunch(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
-  const auto function = output == ConvOutput::kMap    ? ConvKernel<false>
-                        : output == ConvOutput::kCube ? ConvKernel<true>
-                                                      : ConvKernel<true, HalfCubeWriter>;
-  const Kernel<ConvParams> kernel{function, ConvShape::kThreads, ConvShape::kSharedBytes};
+template <Maps kMaps>
+Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
+  using Shape = ConvShape<kMaps>;
+  const auto function = output == ConvOutput::kMap    ? ConvKernel<false, kMaps>
+                        : output == ConvOutput::kCube ? ConvKernel<true, kMaps>
+                                                      : ConvKernel<true, kMaps, HalfCubeWriter>;
+  const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
   kernel.Prepare();
-  params.strips = CeilDivide(params.width, ConvShape::kColumns);
+  params.strips = CeilDivide(params.width, Shape::kColumns);
   const int items = params.strips * params.images;
   const Segments segments =
       ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0, 1);
@@ -32,12 +27,32 @@ Launch ConvLaunch(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
   return kernel.Bind(items * segments.count, params);
 }
 
-Launch ImageConvLaunch(ImageConvParams params, const DeviceInfo& /*gpu*/) {
-  using Shape = ImageConvShape;
+template <Maps kMaps>
+__global__ void __launch_bounds__(ImageConvShape<kMaps>::kWarps * 32, kMaps == Maps::kSplit ? 4 : 6)
+    ImageConvKernel(const __grid_constant__ ImageConvParams params) {
+  ImageConvBody<kMaps>(params);
+}
+
+template <Maps kMaps>
+Launch LaunchImageConv(ImageConvParams params) {
+  using Shape = ImageConvShape<kMaps>;
   params.strips = CeilDivide(params.width, Shape::kColumns);
   params.segments = CeilDivide(params.height, Shape::kRows);
-  const Kernel<ImageConvParams> kernel{ImageConvKernel, Shape::kWarps * 32, Shape::kSharedBytes};
+  const Kernel<ImageConvParams> kernel{ImageConvKernel<kMaps>, Shape::kWarps * 32,
+                                       Shape::kSharedBytes};
   return kernel.Bind(params.strips * params.segments * params.images, params);
+}
+
+}  // namespace
+
+Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {
+  return maps == Maps::kSplit ? LaunchConv<Maps::kSplit>(output, params, gpu)
+                              : LaunchConv<Maps::kHalf>(output, params, gpu);
+}
+
+Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& /*gpu*/) {
+  return maps == Maps::kSplit ? LaunchImageConv<Maps::kSplit>(params)
+                              : LaunchImageConv<Maps::kHalf>(params);
 }
 
 }  // namespace mstpp::cuda

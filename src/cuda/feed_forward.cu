@@ -4,22 +4,23 @@
 namespace mstpp::cuda {
 namespace {
 
-template <int C, int P, int kBlocks>
-__global__ void __launch_bounds__(FeedForwardShape<C, P>::kWarps * 32, kBlocks)
+template <int C, int P, int kBlocks, Maps kMaps>
+__global__ void __launch_bounds__(FeedForwardShape<C, P, kMaps>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
-  FeedForward<C, P>(params).Run();
+  FeedForward<C, P, kMaps>(params).Run();
 }
 
-template <int C, int P, int kBlocks>
+template <int C, int P, int kBlocks, Maps kMaps>
 Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
-  using Shape = FeedForwardShape<C, P>;
-  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<C, P, kBlocks>, Shape::kWarps * 32,
-                                         Shape::kSharedBytes};
+  using Shape = FeedForwardShape<C, P, kMaps>;
+  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<C, P, kBlocks, kMaps>,
+                                         Shape::kWarps * 32, Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 1);
   const int items = params.strips * params.images;
   const Segments segments =
       ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 3.0, 2);
+  params.rests = size_t{2} * C * params.images * params.height * params.width;
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
@@ -27,10 +28,20 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
 
 }  // namespace
 
-Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu) {
-  if (C == 32) return LaunchFeedForward<32, 4, 3>(params, gpu);
-  if (C == 64) return LaunchFeedForward<64, 4, 1>(params, gpu);
-  return LaunchFeedForward<128, 2, 1>(params, gpu);
+int FusedSharedBytes(Maps maps) {
+  return maps == Maps::kSplit ? FeedForwardShape<128, 2, Maps::kSplit>::kSharedBytes
+                              : FeedForwardShape<128, 2, Maps::kHalf>::kSharedBytes;
+}
+
+Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu) {
+  if (maps == Maps::kSplit) {
+    if (C == 32) return LaunchFeedForward<32, 4, 3, Maps::kSplit>(params, gpu);
+    if (C == 64) return LaunchFeedForward<64, 4, 1, Maps::kSplit>(params, gpu);
+    return LaunchFeedForward<128, 2, 1, Maps::kSplit>(params, gpu);
+  }
+  if (C == 32) return LaunchFeedForward<32, 4, 3, Maps::kHalf>(params, gpu);
+  if (C == 64) return LaunchFeedForward<64, 4, 1, Maps::kHalf>(params, gpu);
+  return LaunchFeedForward<128, 2, 1, Maps::kHalf>(params, gpu);
 }
 
 }  // namespace mstpp::cuda

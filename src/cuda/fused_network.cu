@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// MST++ on the fused kernels. A spectral attention block and the feed-forward network after
-// it are one unit: position and, aside, gram, gram_reduce, attention_logits and attention_matrix;
-// then feed_forward, which joins.
+// MST++ on the fused kernels, in FP16 or, with split maps (kernels/lanes.cuh), in TF32. A spectral
+// attention block and the feed-forward network after it are one unit: position and, aside, gram,
+// gram_reduce, attention_logits and attention_matrix; then feed_forward, which joins.
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -17,20 +18,20 @@ namespace {
 // One block's weights on the device, found by what they are.
 using Buffers = std::map<std::string, DeviceBuffer>;
 
-DeviceBuffer Upload(const std::vector<float>& values) {
+DeviceBuffer UploadFloats(const std::vector<float>& values) {
   return DeviceBuffer(std::span(reinterpret_cast<const unsigned char*>(values.data()),
                                 values.size() * sizeof(float)));
-}
-DeviceBuffer Upload(std::vector<unsigned char> bytes) {
-  return DeviceBuffer(std::span<const unsigned char>(bytes));
 }
 
 class FusedNetwork final : public DeviceNetwork {
  public:
-  FusedNetwork(const Network& network, const DeviceInfo& gpu)
-      : config_(network.config), graph_(network.graph), gpu_(gpu) {
+  FusedNetwork(const Network& network, Maps maps, const DeviceInfo& gpu)
+      : config_(network.config), graph_(network.graph), gpu_(gpu), maps_(maps) {
     for (const Node& node : graph_.nodes) weights_.push_back(Pack(node, network.tensors));
   }
+
+  // Whether every weight that is a factor of the tensor cores is a finite half.
+  bool weights_fit() const { return weights_fit_; }
 
   size_t ArenaBytes(const Shape& shape, bool taps) const override {
     return Plan(shape, taps).memory.bytes;
@@ -53,23 +54,34 @@ class FusedNetwork final : public DeviceNetwork {
 
   int PaddedChannels(int level) const { return 32 << level; }
 
-  Buffers Pack(const Node& node, const StateDict& tensors) const;
-  Buffers PackConv(const Node& node, const StateDict& tensors) const;
-  Buffers PackAttention(const Node& node, const StateDict& tensors) const;
-  Buffers PackFeedForward(const Node& node, const StateDict& tensors) const;
-  Buffers PackDownsample(const Node& node, const StateDict& tensors) const;
-  Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors) const;
+  Buffers Pack(const Node& node, const StateDict& tensors);
+  Buffers PackConv(const Node& node, const StateDict& tensors);
+  Buffers PackAttention(const Node& node, const StateDict& tensors);
+  Buffers PackFeedForward(const Node& node, const StateDict& tensors);
+  Buffers PackDownsample(const Node& node, const StateDict& tensors);
+  Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors);
 
+  DeviceBuffer Upload(Packer& packer);
+
+  size_t HalfBytes(const Value& value, const Shape& shape) const;
   Layout Plan(const Shape& shape, bool taps) const;
   std::vector<size_t> TemporaryBytes(const Node& node, const Shape& shape) const;
 
   Config config_;
   Graph graph_;
   DeviceInfo gpu_;
+  Maps maps_;
+  bool weights_fit_ = true;
   std::vector<Buffers> weights_;  // one a node
 };
 
-Buffers FusedNetwork::Pack(const Node& node, const StateDict& tensors) const {
+DeviceBuffer FusedNetwork::Upload(Packer& packer) {
+  weights_fit_ = weights_fit_ && packer.finite();
+  const std::vector<unsigned char> bytes = packer.Take();
+  return DeviceBuffer(std::span<const unsigned char>(bytes));
+}
+
+Buffers FusedNetwork::Pack(const Node& node, const StateDict& tensors) {
   switch (node.op) {
     case Op::kConv3x3:
       return PackConv(node, tensors);
@@ -85,15 +97,20 @@ Buffers FusedNetwork::Pack(const Node& node, const StateDict& tensors) const {
   throw Error(ErrorCode::kInternal, node.name, "unknown block");
 }
 
-Buffers FusedNetwork::PackConv(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackConv(const Node& node, const StateDict& tensors) {
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer;
   if (node.input == graph_.input) {
-    packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, [&](int o, int i) {
+    const auto weight = [&](int o, int i) {
       const int dy = i / 16, dx = i % 16 / 4, channel = i % 4;
       if (channel == 3) return o == 31 && dy == 1 && dx == 1 ? 1.0f : 0.0f;
       return dx < 3 && channel < w.inputs() ? w.at(o, channel, dy * 3 + dx) : 0.0f;
-    });
+    };
+    packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads, weight);
+    if (maps_ == Maps::kSplit) {
+      packer.Rows(32, Packer::Order::kVecs, 48, Packer::Order::kQuads,
+                  [&](int o, int i) { return HalfRest(weight(o, i)); });
+    }
   } else {
     for (int first = 0; first < 32; first += 16) {
       for (int tap = 0; tap < 9; ++tap) {
@@ -107,11 +124,11 @@ Buffers FusedNetwork::PackConv(const Node& node, const StateDict& tensors) const
     }
   }
   Buffers buffers;
-  buffers["weight"] = Upload(packer.Take());
+  buffers["weight"] = Upload(packer);
   return buffers;
 }
 
-Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) {
   const auto tensor = [&](const char* suffix) -> const Tensor& {
     return tensors.at(node.name + suffix);
   };
@@ -125,19 +142,23 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
   depthwise2.Depthwise(C, kPositionSides == Sides::kTensorCores,
                        [&](int c, int tap) { return second.at(c, 0, tap); });
   Buffers buffers;
-  buffers["value"] = Upload(tiles.Take());
-  buffers["depthwise1"] = Upload(depthwise1.Take());
-  buffers["depthwise2"] = Upload(depthwise2.Take());
-  buffers["wq"] = Upload(Transposed(tensor(".to_q.weight")));
-  buffers["wk"] = Upload(Transposed(tensor(".to_k.weight")));
-  buffers["wv"] = Upload(PaddedRows(tensor(".to_v.weight")));
-  buffers["wproj"] = Upload(Transposed(tensor(".proj.weight")));
-  buffers["rescale"] = Upload(tensor(".rescale").data);
-  buffers["bias"] = Upload(tensor(".proj.bias").data);
+  buffers["value"] = Upload(tiles);
+  buffers["depthwise1"] = Upload(depthwise1);
+  buffers["depthwise2"] = Upload(depthwise2);
+  buffers["wq"] = UploadFloats(Transposed(tensor(".to_q.weight")));
+  buffers["wk"] = UploadFloats(Transposed(tensor(".to_k.weight")));
+  buffers["wv"] = UploadFloats(PaddedRows(tensor(".to_v.weight")));
+  buffers["wproj"] = UploadFloats(Transposed(tensor(".proj.weight")));
+  // In M's last column, which is of halves too.
+  for (const float bias : tensor(".proj.bias").data) {
+    weights_fit_ = weights_fit_ && std::isfinite(HalfRest(bias));
+  }
+  buffers["rescale"] = UploadFloats(tensor(".rescale").data);
+  buffers["bias"] = UploadFloats(tensor(".proj.bias").data);
   return buffers;
 }
 
-Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors) {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const int c = graph_.values[node.input].channels;
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
@@ -152,13 +173,13 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
                  [&](int channel, int tap) { return kGeluScale * depthwise.at(channel, 0, tap); });
   weight2.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
   Buffers buffers;
-  buffers["weight1"] = Upload(weight1.Take());
-  buffers["depthwise"] = Upload(taps.Take());
-  buffers["weight2"] = Upload(weight2.Take());
+  buffers["weight1"] = Upload(weight1);
+  buffers["depthwise"] = Upload(taps);
+  buffers["weight2"] = Upload(weight2);
   return buffers;
 }
 
-Buffers FusedNetwork::PackDownsample(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackDownsample(const Node& node, const StateDict& tensors) {
   const int C = PaddedChannels(graph_.values[node.input].level);
   const WeightView w(tensors.at(node.name + ".weight"));
   Packer packer;
@@ -173,11 +194,11 @@ Buffers FusedNetwork::PackDownsample(const Node& node, const StateDict& tensors)
     }
   }
   Buffers buffers;
-  buffers["weight"] = Upload(packer.Take());
+  buffers["weight"] = Upload(packer);
   return buffers;
 }
 
-Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensors) const {
+Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensors) {
   const int C = PaddedChannels(graph_.values[node.output].level);
   const int c = graph_.values[node.output].channels;
   const FoldedUpsample folded = FoldUpsample(tensors, node);
@@ -192,8 +213,8 @@ Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensor
     return i < c ? fusion.at(o, c + i) : 0.0f;
   });
   Buffers buffers;
-  buffers["weight"] = Upload(weight.Take());
-  buffers["skip"] = Upload(skip.Take());
+  buffers["weight"] = Upload(weight);
+  buffers["skip"] = Upload(skip);
   return buffers;
 }
 
@@ -211,12 +232,17 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& 
   return bytes;
 }
 
+// A value's bytes as a map of halves.
+size_t FusedNetwork::HalfBytes(const Value& value, const Shape& shape) const {
+  return static_cast<size_t>(shape.images) * (shape.height >> value.level) *
+         (shape.width >> value.level) * PaddedChannels(value.level) * sizeof(uint16_t);
+}
+
 FusedNetwork::Layout FusedNetwork::Plan(const Shape& shape, bool taps) const {
   Layout layout;
   layout.values = graph_.values.size();
   std::vector<Lifetime> lifetimes = ValueLifetimes(graph_, taps, [&](const Value& value) {
-    return static_cast<size_t>(shape.images) * (shape.height >> value.level) *
-           (shape.width >> value.level) * PaddedChannels(value.level) * sizeof(uint16_t);
+    return (maps_ == Maps::kSplit ? 2 : 1) * HalfBytes(value, shape);
   });
   lifetimes.resize(layout.values + graph_.nodes.size() * kTemporaries);
   for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
@@ -265,7 +291,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                             .height = height,
                             .width = width,
                             .images = shape.images};
-          add(node, "conv3x3", ImageConvLaunch(p, gpu_));
+          add(node, "conv3x3", ImageConvLaunch(maps_, p, gpu_));
         } else {
           const bool last = node.output == graph_.output;
           ConvParams p{.x = value(node.input),
@@ -280,7 +306,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
           const ConvOutput output = !last             ? ConvOutput::kMap
                                     : shape.half_cube ? ConvOutput::kHalfCube
                                                       : ConvOutput::kCube;
-          add(node, "conv3x3", ConvLaunch(output, p, gpu_));
+          add(node, "conv3x3", ConvLaunch(output, maps_, p, gpu_));
         }
         break;
       case Op::kSpectralAttention: {
@@ -332,7 +358,10 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                   .matrix = temporary(i, kMatrix),
                                   .y = value(node.output),
                                   .C = C,
-                                  .pixels = height * width}),
+                                  .pixels = height * width,
+                                  .rests = maps_ == Maps::kSplit
+                                               ? HalfBytes(graph_.values[node.input], shape) / 2
+                                               : 0}),
               false, true);
         }
         break;
@@ -349,7 +378,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                   .height = height,
                                   .width = width,
                                   .images = shape.images};
-        add(node, "feed_forward", FeedForwardLaunch(C, p, gpu_), false, true);
+        add(node, "feed_forward", FeedForwardLaunch(C, maps_, p, gpu_), false, true);
         break;
       }
       case Op::kDownsample: {
@@ -359,7 +388,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                  .height = height,
                                  .width = width,
                                  .images = shape.images};
-        add(node, "downsample", DownsampleLaunch(C, p, gpu_));
+        add(node, "downsample", DownsampleLaunch(C, maps_, p, gpu_));
         break;
       }
       case Op::kUpsampleFuse: {
@@ -371,19 +400,23 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                    .height = height,
                                    .width = width,
                                    .images = shape.images};
-        add(node, "upsample_fuse", UpsampleFuseLaunch(C / 2, p, gpu_));
+        add(node, "upsample_fuse", UpsampleFuseLaunch(C / 2, maps_, p, gpu_));
         break;
       }
     }
     if (taps && node.output != graph_.output) {
       const Value& out = graph_.values[node.output];
-      program.taps.push_back({.after_step = static_cast<int>(program.steps.size()) - 1,
-                              .name = node.tap_name(),
-                              .data = value(node.output),
-                              .height = shape.height >> out.level,
-                              .width = shape.width >> out.level,
-                              .channels = out.channels,
-                              .stride = PaddedChannels(out.level)});
+      program.taps.push_back(
+          {.after_step = static_cast<int>(program.steps.size()) - 1,
+           .name = node.tap_name(),
+           .data = value(node.output),
+           .height = shape.height >> out.level,
+           .width = shape.width >> out.level,
+           .channels = out.channels,
+           .stride = PaddedChannels(out.level),
+           .rests = maps_ == Maps::kSplit
+                        ? static_cast<unsigned char*>(value(node.output)) + HalfBytes(out, shape)
+                        : nullptr});
     }
   }
   return program;
@@ -411,8 +444,12 @@ std::unique_ptr<DeviceNetwork> MakeFusedNetwork(const Network& network, Precisio
       config.levels() > 2 || device.major < 8 || !AttentionsAreCompleted(network.graph)) {
     return nullptr;
   }
-  if (precision != Precision::kFP16) return nullptr;
-  return std::make_unique<FusedNetwork>(network, device);
+  if (precision != Precision::kFP16 && precision != Precision::kTF32) return nullptr;
+  const Maps maps = precision == Precision::kTF32 ? Maps::kSplit : Maps::kHalf;
+  if (device.shared_bytes < FusedSharedBytes(maps)) return nullptr;
+  auto fused = std::make_unique<FusedNetwork>(network, maps, device);
+  if (maps == Maps::kSplit && !fused->weights_fit()) return nullptr;
+  return fused;
 }
 
 }  // namespace mstpp::cuda

@@ -16,12 +16,16 @@ namespace mstpp::cuda {
 
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
 Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
-Launch FeedForwardLaunch(int C, FeedForwardParams params, const DeviceInfo& gpu);
 enum class ConvOutput { kMap, kCube, kHalfCube };
-Launch ConvLaunch(ConvOutput output, ConvParams params, const DeviceInfo& gpu);
-Launch ImageConvLaunch(ImageConvParams params, const DeviceInfo& gpu);
-Launch DownsampleLaunch(int C, DownsampleParams params, const DeviceInfo& gpu);
-Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gpu);
+// `maps`: what residuals and results are; x as a factor is halves, d always.
+Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu);
+Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu);
+Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& gpu);
+Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu);
+Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu);
+
+// The most shared memory that a block of any of these takes.
+int FusedSharedBytes(Maps maps);
 
 // How many partial sums of S an image of so many pixels gives: from its size only.
 int GramBlocks(int C, int pixels);
@@ -32,10 +36,12 @@ Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu);
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const DeviceInfo& gpu);
 
 // x + d + X M' + b_proj for one image, which otherwise only exists inside the feed-forward kernel.
+// With split maps x and y have their rests `rests` halves further on, else that is 0.
 struct AttentionTapParams {
   const void *x, *d, *matrix;
   void* y;
   int C, pixels;
+  size_t rests;
 };
 Launch AttentionTapLaunch(const AttentionTapParams& params);
 

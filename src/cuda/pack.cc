@@ -8,8 +8,11 @@
 
 namespace mstpp::cuda {
 
+float HalfRest(float value) { return value - __half2float(__float2half_rn(value)); }
+
 void Packer::Put(float value) {
   const __half_raw half = __float2half_rn(value);
+  finite_ = finite_ && (half.x & 0x7c00) != 0x7c00;
   const size_t at = bytes_.size();
   bytes_.resize(at + 2);
   std::memcpy(bytes_.data() + at, &half.x, 2);

@@ -36,12 +36,18 @@ class Packer {
 
   std::vector<unsigned char> Take() { return std::move(bytes_); }
   size_t size() const { return bytes_.size(); }
+  // Whether all weights are within the range of halves.
+  bool finite() const { return finite_; }
 
  private:
   void Put(float value);
 
   std::vector<unsigned char> bytes_;
+  bool finite_ = true;
 };
+
+// What the half nearest to a weight leaves of it.
+float HalfRest(float value);
 
 // The weights of a feed-forward network as the portable kernel copies them, 16 hidden channels
 // after another (kernels/portable_feed_forward.cuh). All counts are multiples of 16. Those of the

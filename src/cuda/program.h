@@ -41,6 +41,7 @@ struct TapPoint {
   std::string name;
   const void* data = nullptr;
   int height = 0, width = 0, channels = 0, stride = 0;
+  const void* rests = nullptr;  // to be added, stored like `data`; null if there are none
 };
 
 struct Program {
@@ -63,7 +64,8 @@ class DeviceNetwork {
 // Throws Error (kDeviceUnavailable) if this build has no code for the current device.
 void CheckCode();
 
-// Fused kernels for FP16 networks of 25 to 31 bands, 3 channels in and 3 levels; null for others.
+// Fused kernels for FP16 and TF32 networks of 25 to 31 bands, up to 3 channels in and up to 3
+// levels; null for others, and in TF32 for weights beyond FP16's range.
 std::unique_ptr<DeviceNetwork> MakeFusedNetwork(const Network& network, Precision precision,
                                                 const DeviceInfo& device);
 // Any network in any precision.

@@ -4,16 +4,17 @@
 namespace mstpp::cuda {
 namespace {
 
-template <int C>
+template <int C, Maps kMaps>
 __global__ void __launch_bounds__(DownsampleShape<C>::kThreads, C == 32 ? 2 : 1)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  Downsample<C>(params).Run();
+  Downsample<C, kMaps>(params).Run();
 }
 
-template <int C>
+template <int C, Maps kMaps>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<C>;
-  const Kernel<DownsampleParams> kernel{DownsampleKernel<C>, Shape::kThreads, Shape::kSharedBytes};
+  const Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads,
+                                        Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width / 2, Shape::kColumns);
   const int items = params.strips * Shape::kParts * params.images;
@@ -24,16 +25,16 @@ Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   return kernel.Bind(items * segments.count, params);
 }
 
-template <int C>
+template <int C, Maps kMaps>
 __global__ void __launch_bounds__(UpsampleFuseShape<C>::kThreads, C == 32 ? 6 : 2)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
-  UpsampleFuse<C>(params).Run();
+  UpsampleFuse<C, kMaps>(params).Run();
 }
 
-template <int C>
+template <int C, Maps kMaps>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<C>;
-  const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<C>, Shape::kThreads,
+  const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<C, kMaps>, Shape::kThreads,
                                           Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = CeilDivide(params.width, Shape::kColumns);
@@ -47,12 +48,22 @@ Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
 
 }  // namespace
 
-Launch DownsampleLaunch(int C, DownsampleParams params, const DeviceInfo& gpu) {
-  return C == 32 ? LaunchDownsample<32>(params, gpu) : LaunchDownsample<64>(params, gpu);
+Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu) {
+  if (maps == Maps::kSplit) {
+    return C == 32 ? LaunchDownsample<32, Maps::kSplit>(params, gpu)
+                   : LaunchDownsample<64, Maps::kSplit>(params, gpu);
+  }
+  return C == 32 ? LaunchDownsample<32, Maps::kHalf>(params, gpu)
+                 : LaunchDownsample<64, Maps::kHalf>(params, gpu);
 }
 
-Launch UpsampleFuseLaunch(int C, UpsampleFuseParams params, const DeviceInfo& gpu) {
-  return C == 32 ? LaunchUpsampleFuse<32>(params, gpu) : LaunchUpsampleFuse<64>(params, gpu);
+Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu) {
+  if (maps == Maps::kSplit) {
+    return C == 32 ? LaunchUpsampleFuse<32, Maps::kSplit>(params, gpu)
+                   : LaunchUpsampleFuse<64, Maps::kSplit>(params, gpu);
+  }
+  return C == 32 ? LaunchUpsampleFuse<32, Maps::kHalf>(params, gpu)
+                 : LaunchUpsampleFuse<64, Maps::kHalf>(params, gpu);
 }
 
 }  // namespace mstpp::cuda

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,14 @@ std::vector<float> ToFloats(const std::vector<unsigned char>& bytes, Precision s
     }
   }
   return values;
+}
+
+// So many numbers in device memory.
+std::vector<float> CopyOut(const void* data, size_t count, Precision storage) {
+  std::vector<unsigned char> bytes(count * (storage == Precision::kFP32 ? 4 : 2));
+  Check(cudaMemcpy(bytes.data(), data, bytes.size(), cudaMemcpyDeviceToHost),
+        "copying a block's output");
+  return ToFloats(bytes, storage);
 }
 
 }  // namespace
@@ -129,12 +138,12 @@ void Runner::RunImageWithTaps(const TensorView& input, const MutableTensorView& 
   Enqueue(program, 0, program.steps.size(), lane.main(), lane.aside());
   lane.Wait();
   for (const TapPoint& point : program.taps) {
-    std::vector<unsigned char> bytes(static_cast<size_t>(point.height) * point.width *
-                                     point.stride *
-                                     (network_.storage() == Precision::kFP32 ? 4 : 2));
-    Check(cudaMemcpy(bytes.data(), point.data, bytes.size(), cudaMemcpyDeviceToHost),
-          "copying a block's output");
-    const std::vector<float> values = ToFloats(bytes, network_.storage());
+    const size_t count = static_cast<size_t>(point.height) * point.width * point.stride;
+    std::vector<float> values = CopyOut(point.data, count, network_.storage());
+    if (point.rests != nullptr) {
+      const std::vector<float> rests = CopyOut(point.rests, count, network_.storage());
+      std::transform(values.begin(), values.end(), rests.begin(), values.begin(), std::plus<>());
+    }
     tap(point.name, {.data = values.data(),
                      .n = 1,
                      .c = point.channels,

@@ -81,12 +81,15 @@ __global__ void __launch_bounds__(128)
   const auto* x = static_cast<const portable::Half*>(p.x) + at;
   float sum = portable::LoadOne(x + channel) +
               portable::LoadOne(static_cast<const portable::Half*>(p.d) + at + channel);
+  if (p.rests > 0) sum += portable::LoadOne(x + p.rests + channel);
   for (int i = 0; i < p.C; ++i) {
     const int weight = TileWeight(channel, i, p.C / 32);
     sum = fmaf(portable::LoadOne(x + i),
                portable::LoadOne(static_cast<const portable::Half*>(p.matrix) + weight), sum);
   }
-  portable::StoreOne(static_cast<portable::Half*>(p.y) + at + channel, sum);
+  auto* y = static_cast<portable::Half*>(p.y) + at + channel;
+  portable::StoreOne(y, sum);
+  if (p.rests > 0) portable::StoreOne(y + p.rests, sum - portable::LoadOne(y));
 }
 
 }  // namespace

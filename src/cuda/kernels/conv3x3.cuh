@@ -10,7 +10,8 @@
 // sixteen of the output channels, with their weights in registers. The input rows, and the
 // residual's, come through a queue in shared memory. Every row is read once for the three output
 // rows it touches, whose sums are under way together: it finishes that above, goes on with its own
-// and begins that below. The residual is one more product, with the identity.
+// and begins that below. The residual is one more product, with the identity, and so are its rests
+// if maps are split.
 #pragma once
 
 #include "cuda/kernels/io.cuh"
@@ -28,22 +29,27 @@ struct ConvParams {
   int height, width, rows, strips, segments, images;
 };
 
+template <Maps kMaps>
 struct ConvShape {
+  static constexpr bool kSplit = kMaps == Maps::kSplit;
   static constexpr int kThreads = 64;
   static constexpr int kColumns = 32;
   static constexpr int kTiles = kColumns / 8;
   static constexpr int kPixels = kColumns + 2;  // of an input row
   static constexpr int kQueue = 4;              // rows, a power of two
-  // A row of the queue: the pixels of x, then both halves of the residual's for the row above.
+  // A row of the queue: the pixels of x, then both halves of the residual's for the row above, then
+  // their rests.
   static constexpr int kHalfBytes = kColumns * 32;
   static constexpr int kInputBytes = kPixels * 64;
-  static constexpr int kRowBytes = kInputBytes + 2 * kHalfBytes;
+  static constexpr int kRowBytes = kInputBytes + (kSplit ? 4 : 2) * kHalfBytes;
   static constexpr int kSharedBytes = kQueue * kRowBytes;
 };
 
 // Writes a warp's sums to the cube as they come: of each of two channels, two neighbouring pixels a
 // tile, which four lanes complete to 32 bytes.
 class CubeWriter {
+  static constexpr int kTiles = ConvShape<Maps::kHalf>::kTiles;
+
  public:
   CubeWriter() = default;
   MSTPP_DEVICE CubeWriter(const ConvParams& p, int image, int row, int column, int half, int lane)
@@ -59,27 +65,27 @@ class CubeWriter {
     channels_ = (channel < p.channels) + (channel + 2 < p.channels);
     const int64_t odd = io.cube_stride[0] | io.cube_stride[1] | io.cube_stride[2];
     if (io.cube_stride[3] != 1 || odd % 2 != 0 || reinterpret_cast<uintptr_t>(io.cube) % 8 != 0 ||
-        column + ConvShape::kColumns > io.cube_width) {
+        column + 8 * kTiles > io.cube_width) {
       channels_ = -channels_;
     }
   }
 
   // Row after row.
-  MSTPP_DEVICE void Write(const float (&sum)[ConvShape::kTiles][4]) {
+  MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
     if (rows_left_-- > 0) {
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i) {
         float* out = out_ + i * second_;
         if (channels_ > i) {
           MSTPP_UNROLL
-          for (int n = 0; n < ConvShape::kTiles; ++n) {
+          for (int n = 0; n < kTiles; ++n) {
             *reinterpret_cast<float2*>(out + n * 8) = make_float2(sum[n][2 * i], sum[n][2 * i + 1]);
           }
         } else if (-channels_ > i) {
           const int64_t stride = io_->cube_stride[3];
           const int left = io_->cube_width - column_;
           MSTPP_UNROLL
-          for (int n = 0; n < ConvShape::kTiles; ++n, out += 8 * stride) {
+          for (int n = 0; n < kTiles; ++n, out += 8 * stride) {
             if (left > n * 8) out[0] = sum[n][2 * i];
             if (left > n * 8 + 1) out[stride] = sum[n][2 * i + 1];
           }
@@ -100,6 +106,8 @@ class CubeWriter {
 // The same for a cube of halves. The four lanes exchange tiles, so that each has eight neighbouring
 // pixels, 16 bytes; all four write 64.
 class HalfCubeWriter {
+  static constexpr int kTiles = ConvShape<Maps::kHalf>::kTiles;
+
  public:
   HalfCubeWriter() = default;
   MSTPP_DEVICE HalfCubeWriter(const ConvParams& p, int image, int row, int column, int half,
@@ -117,8 +125,8 @@ class HalfCubeWriter {
   }
 
   // Row after row.
-  MSTPP_DEVICE void Write(const float (&sum)[ConvShape::kTiles][4]) {
-    static_assert(ConvShape::kTiles == 4, "a tile for each of the four lanes");
+  MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
+    static_assert(kTiles == 4, "a tile for each of the four lanes");
     if (rows_left_-- > 0) {
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i) {
@@ -156,9 +164,9 @@ class HalfCubeWriter {
   int channels_;  // how many of the two to write
 };
 
-template <bool kCube, class Writer = CubeWriter>
+template <bool kCube, Maps kMaps, class Writer = CubeWriter>
 class Conv3x3 {
-  using Shape = ConvShape;
+  using Shape = ConvShape<kMaps>;
   static constexpr int kTiles = Shape::kTiles;
   static constexpr int kPixelBytes = 64;
 
@@ -210,6 +218,9 @@ class Conv3x3 {
     return SharedMemory() + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
   }
 
+  // From a map's numbers to their rests.
+  MSTPP_DEVICE int64_t Rests() const { return p_.images * (p_.height * row_bytes_); }
+
   // Row y of x, after the row above it; and the residual's row above.
   MSTPP_DEVICE void Fetch(int y) {
     if (y <= row_end_) {
@@ -229,6 +240,12 @@ class Conv3x3 {
              (thread >> 2) * 32 + (thread & 1) * 16;
         CopyAsync(to, from, columns_ & kResidualBit);
         CopyAsync(to + kRound * 32, from + kRound * 64, columns_ & kResidualBit << 1);
+        if constexpr (Shape::kSplit) {
+          from += Rests();
+          to += 2 * Shape::kHalfBytes;
+          CopyAsync(to, from, columns_ & kResidualBit);
+          CopyAsync(to + kRound * 32, from + kRound * 64, columns_ & kResidualBit << 1);
+        }
       }
     }
     fetch_ += row_bytes_;
@@ -286,6 +303,10 @@ class Conv3x3 {
     for (int n = 0; n < kTiles; ++n) {
       const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
       Multiply(sum[n], identity, HalfPair{x.x}, HalfPair{x.y}, sum[n]);
+      if constexpr (Shape::kSplit) {
+        const uint2 rest = *reinterpret_cast<const uint2*>(from + n * 256 + 2 * Shape::kHalfBytes);
+        Multiply(sum[n], identity, HalfPair{rest.x}, HalfPair{rest.y}, sum[n]);
+      }
     }
   }
 
@@ -298,6 +319,13 @@ class Conv3x3 {
       TurnToPixels(sum[n], first, second);
       if (columns_ & kStoreBit << n) {
         *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
+      }
+      if constexpr (Shape::kSplit) {
+        TurnRestsToPixels(sum[n], first, second);
+        if (columns_ & kStoreBit << n) {
+          *reinterpret_cast<uint2*>(to + Rests() + n * 8 * kPixelBytes) =
+              make_uint2(first.bits, second.bits);
+        }
       }
     }
     store_ += row_bytes_;

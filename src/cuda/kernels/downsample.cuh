@@ -45,7 +45,7 @@ struct DownsampleShape {
   static constexpr int kSharedBytes = kQueue * kPairBytes + 2 * kWarps * kGivenBytes;
 };
 
-template <int C>
+template <int C, Maps kMaps>
 class Downsample {
   using Shape = DownsampleShape<C>;
   static constexpr int kGroups = Shape::kGroups;
@@ -232,6 +232,13 @@ class Downsample {
       TurnToPixels(sum, first, second);
       if (columns & kStoreBit << n) {
         *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first.bits, second.bits);
+      }
+      if constexpr (kMaps == Maps::kSplit) {
+        TurnRestsToPixels(sum, first, second);
+        if (columns & kStoreBit << n) {
+          *reinterpret_cast<uint2*>(to + p_.images * (p_.height / 2 * row_bytes_) + n * 8 * 4 * C) =
+              make_uint2(first.bits, second.bits);
+        }
       }
     }
     store_ += row_bytes_;

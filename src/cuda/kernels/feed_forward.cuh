@@ -13,6 +13,9 @@
 // is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
 // where no other warp looks.
 //
+// x1 of split maps is split for the residual, and LN takes it rounded. What the warps' parts add to
+// it is exact to the rests' digits (AddToSplit).
+//
 // If 32 kWarps < 4 C the block goes down its rows several times, hidden channels after hidden
 // channels, adding to `out`.
 #pragma once
@@ -31,12 +34,14 @@ struct FeedForwardParams {
   const void* weight2;        // tiles [C / 32][4 C / 32][4]
   float reciprocal_channels;  // of the network's, which are less than C
   int height, width, rows, strips, segments, images;  // rows: even
+  size_t rests;                                       // of split maps, from a map in bytes
 };
 
 constexpr Sides kFeedForwardSides = Sides::kTensorCores;
 
-template <int C, int P>
+template <int C, int P, Maps kMaps>
 struct FeedForwardShape {
+  static constexpr bool kSplit = kMaps == Maps::kSplit;
   static constexpr int kGroups = C / 32;      // of 32 channels
   static constexpr int kWarps = kGroups * P;  // also the number of slices
   static constexpr int kHidden = 32 * kWarps;
@@ -50,19 +55,22 @@ struct FeedForwardShape {
   static constexpr int kNormed = kD + 2 * kRow;             // two pairs of rows
   static constexpr int kParts = kNormed + 4 * kRow;         // two rows from kWarps warps
   static constexpr int kBase = kParts + 2 * kWarps * kRow;  // four rows of x1, for the residual
-  static constexpr int kMatrix = kBase + 4 * kRow;
+  static constexpr int kXRests = kBase + 4 * kRow;          // as kX, if maps are split
+  static constexpr int kBaseRests = kXRests + (kSplit ? 2 * kRow : 0);
+  static constexpr int kMatrix = kBaseRests + (kSplit ? 4 * kRow : 0);
   static constexpr int kWeight2 = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes;
-  // W2 in shared memory where registers are short.
-  static constexpr bool kSharedWeight2 = C != 64;
+  // Groups of W2's outputs with their weights in registers; the others' are in shared memory,
+  // where registers are short.
+  static constexpr int kOwnWeight2 = C == 64 ? kGroups : kSplit && C == 128 ? 1 : 0;
+  static constexpr int kSharedWeight2 = kGroups - kOwnWeight2;
   using Dw = Depthwise<P, kFeedForwardSides>;
-  static constexpr int kMoments =
-      kWeight2 + (kSharedWeight2 ? kWarps * kGroups * 4 * kWarpVecBytes : 0);
+  static constexpr int kMoments = kWeight2 + kWarps * kSharedWeight2 * 4 * kWarpVecBytes;
   static constexpr int kSharedBytes = kMoments + (kGroups > 1 ? kWarps * 8 * 16 : 0);
 };
 
-template <int C, int P>
+template <int C, int P, Maps kMaps>
 class FeedForward {
-  using Shape = FeedForwardShape<C, P>;
+  using Shape = FeedForwardShape<C, P, kMaps>;
   using Dw = typename Shape::Dw;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kWarps = Shape::kWarps;
@@ -109,6 +117,9 @@ class FeedForward {
   MSTPP_DEVICE unsigned char* Base(int y) const {
     return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
   }
+  MSTPP_DEVICE unsigned char* BaseRests(int y) const {
+    return Base(y) + (Shape::kBaseRests - Shape::kBase);
+  }
 
   // Starts the copy of this warp's slice of x and d in the next two rows, y and y + 1.
   MSTPP_DEVICE void Fetch(int y) {
@@ -120,6 +131,9 @@ class FeedForward {
       const bool inside = static_cast<unsigned>(y + r) < static_cast<unsigned>(fetch_end_);
       CopyAsync(to + Shape::kX + r * Shape::kRow, x + fetch_, inside);
       CopyAsync(to + Shape::kD + r * Shape::kRow, d + fetch_, inside);
+      if constexpr (Shape::kSplit) {
+        CopyAsync(to + Shape::kXRests + r * Shape::kRow, x + p_.rests + fetch_, inside);
+      }
       fetch_ += pitch_;
     }
     CopyCommit();
@@ -171,7 +185,8 @@ class FeedForward {
     }
   }
 
-  // x1 of this warp's slice in the two rows fetched last, and its moments.
+  // x1 of this warp's slice in the two rows fetched last, and its moments. x1's rests take the
+  // place of x's, which nobody else reads.
   MSTPP_DEVICE Moments Attend(HalfVec (&rows)[2]) {
     float x1[4][4];
     const RowsLoader loader(lane_, Shape::kRow);
@@ -193,8 +208,17 @@ class FeedForward {
       }
     }
     AddWide(x1, load(Shape::kX, warp_), lane_);
+    if constexpr (Shape::kSplit) AddWide(x1, load(Shape::kXRests, warp_), lane_);
     AddWide(x1, load(Shape::kD, warp_), lane_);
     Narrow(x1, rows[0], rows[1]);
+    if constexpr (Shape::kSplit) {
+      SubtractWide(x1, rows[0], rows[1], lane_);
+      HalfVec rests[2];
+      Narrow(x1, rests[0], rests[1]);
+      unsigned char* to = shared_ + Shape::kXRests + warp_ * kWarpVecBytes;
+      MSTPP_UNROLL
+      for (int r = 0; r < 2; ++r) StoreBlocks(to + r * Shape::kRow, lane_, rests[r]);
+    }
     const Moments moments = Sum(rows);
     Share(moments);
     return moments;
@@ -209,6 +233,11 @@ class FeedForward {
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r) {
       StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes, lane_, rows[r]);
+      if constexpr (Shape::kSplit) {
+        const int slice = warp_ * kWarpVecBytes + PieceOffset(lane_);
+        StoreVec(BaseRests(y + r) + slice,
+                 LoadVec(shared_ + Shape::kXRests + r * Shape::kRow + slice));
+      }
       // Without the last channel's 1.
       const float mean = (moments.sum[r] - 1.0f) * p_.reciprocal_channels;
       const float square = (moments.squares[r] - 1.0f) * p_.reciprocal_channels;
@@ -229,7 +258,7 @@ class FeedForward {
   struct Weights {
     HalfVec first[kGroups][4];  // W1: this warp's 32 hidden channels from all C
     // W2: all C outputs from this warp's 32 hidden channels
-    HalfVec second[Shape::kSharedWeight2 ? 1 : kGroups][4];
+    HalfVec second[Shape::kOwnWeight2 > 0 ? Shape::kOwnWeight2 : 1][4];
   };
 
   MSTPP_DEVICE void LoadWeights(int pass, Weights& w) const {
@@ -242,16 +271,18 @@ class FeedForward {
       for (int j = 0; j < 4; ++j) {
         w.first[k][j] = LoadWarpVec(first, (hidden * kGroups + k) * 4 + j, lane_);
         const int tile = (k * C / 8 + hidden) * 4 + j;
-        if constexpr (Shape::kSharedWeight2) {
+        if (k < Shape::kOwnWeight2) {
+          w.second[k][j] = LoadWarpVec(second, tile, lane_);
+        } else {
           CopyAsync(shared_ + Shape::kWeight2 + Weight2Tile(k, j) * kWarpVecBytes + lane_ * 16,
                     second + tile * kWarpVecBytes + lane_ * 16, true);
-        } else {
-          w.second[k][j] = LoadWarpVec(second, tile, lane_);
         }
       }
     }
   }
-  MSTPP_DEVICE int Weight2Tile(int k, int j) const { return (warp_ * kGroups + k) * 4 + j; }
+  MSTPP_DEVICE int Weight2Tile(int k, int j) const {
+    return (warp_ * Shape::kSharedWeight2 + k - Shape::kOwnWeight2) * 4 + j;
+  }
 
   // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
   // leaves this warp's part of the outputs of the row above in shared memory.
@@ -297,10 +328,10 @@ class FeedForward {
       HalfVec second[4];
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
-        if constexpr (Shape::kSharedWeight2) {
-          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, Weight2Tile(k, j), lane_);
-        } else {
+        if (k < Shape::kOwnWeight2) {
           second[j] = w.second[k][j];
+        } else {
+          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, Weight2Tile(k, j), lane_);
         }
       }
       HalfPair part[4][P];
@@ -331,11 +362,17 @@ class FeedForward {
       }
     }
     unsigned char* out = static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + row * pitch_;
-    const HalfVec base =
-        LoadVec(pass == 0 ? Base(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
-    HalfVec sum;
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) sum.pair[j] = Add(base.pair[j], part[0].pair[j]);
+    HalfVec sum = LoadVec(pass == 0 ? Base(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
+    if constexpr (Shape::kSplit) {
+      HalfVec rest = LoadVec(pass == 0 ? BaseRests(y) + warp_ * kWarpVecBytes + PieceOffset(lane_)
+                                       : out + p_.rests);
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) AddToSplit(sum.pair[j], rest.pair[j], part[0].pair[j]);
+      StoreVec(out + p_.rests, rest);
+    } else {
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) sum.pair[j] = Add(sum.pair[j], part[0].pair[j]);
+    }
     StoreVec(out, sum);
   }
 

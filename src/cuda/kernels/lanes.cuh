@@ -12,6 +12,11 @@
 // Feature maps lie in memory as height x width x C, C = 32 << level: more than the network's
 // channels. The last channel is 1 inside the image: weights in its column are biases, and the zero
 // padding that every kernel gives to pixels outside switches them off there. The rest are zeros.
+//
+// Split maps (Maps::kSplit, for TF32) have twice the digits: a number is the sum of two halves, the
+// number rounded and what that leaves, its rest. The rests of all images lie in an array like the
+// first, right behind it. Factors of products are the rounded numbers alone, which have TF32's ten
+// bits; what is only added, the residuals, comes with its rests.
 #pragma once
 
 #include "cuda/kernels/ptx.cuh"
@@ -23,8 +28,11 @@ struct HalfPair {
   uint32_t bits;
 };
 
+enum class Maps { kHalf, kSplit };
+
 MSTPP_DEVICE HalfPair Mul(HalfPair a, HalfPair b) { return {HalfMul(a.bits, b.bits)}; }
 MSTPP_DEVICE HalfPair Add(HalfPair a, HalfPair b) { return {HalfAdd(a.bits, b.bits)}; }
+MSTPP_DEVICE HalfPair Subtract(HalfPair a, HalfPair b) { return {HalfSubtract(a.bits, b.bits)}; }
 MSTPP_DEVICE HalfPair Fma(HalfPair a, HalfPair b, HalfPair c) {
   return {HalfFma(a.bits, b.bits, c.bits)};
 }
@@ -33,6 +41,22 @@ MSTPP_DEVICE void Set(HalfPair& a, float x, float y) { a.bits = HalfPack(x, y); 
 
 MSTPP_DEVICE void SetHigh(HalfPair& a, float y) {
   a.bits = (a.bits & 0xffffu) | (HalfPack(0.f, y) & 0xffff0000u);
+}
+
+// number + rest += term: what the sum of halves loses is itself a half, and joins the rest.
+MSTPP_DEVICE void AddToSplit(HalfPair& number, HalfPair& rest, HalfPair term) {
+  const HalfPair sum = Add(number, term), taken = Subtract(sum, number);
+  const HalfPair lost = Add(Subtract(number, Subtract(sum, taken)), Subtract(term, taken));
+  rest = Add(rest, lost);
+  number = Add(sum, rest);
+  rest = Subtract(rest, Subtract(number, sum));
+}
+
+// Two numbers without the halves that they round to.
+MSTPP_DEVICE void LeaveRest(float& low, float& high) {
+  const uint32_t rounded = HalfPack(low, high);
+  low -= HalfLow(rounded);
+  high -= HalfHigh(rounded);
 }
 
 // Eight neighbouring channels of a pixel; or, of a weight tile, of one output's eight inputs.
@@ -201,6 +225,17 @@ MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows& x, int lane) {
     float(&d)[4] = acc[j];
     MmaHalf(d, a[0].bits, a[1].bits, a[2].bits, a[3].bits, (j & 1) ? 0u : one, (j & 1) ? one : 0u,
             d[0], d[1], d[2], d[3]);
+  }
+}
+
+// acc without the halves that it rounds to, which Narrow gave: the same with minus the identity.
+MSTPP_DEVICE void SubtractWide(float (&acc)[4][4], const HalfVec& lo, const HalfVec& hi, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0xbc000000u : 0x0000bc00u) : 0u;
+  MSTPP_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    float(&d)[4] = acc[j];
+    MmaHalf(d, lo.pair[j].bits, hi.pair[j].bits, one, d[0], d[1], d[2], d[3]);
   }
 }
 

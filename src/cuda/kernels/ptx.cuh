@@ -36,6 +36,9 @@ MSTPP_DEVICE uint32_t HalfMul(uint32_t a, uint32_t b) {
 MSTPP_DEVICE uint32_t HalfAdd(uint32_t a, uint32_t b) {
   return AsBits(__hadd2(AsHalf2(a), AsHalf2(b)));
 }
+MSTPP_DEVICE uint32_t HalfSubtract(uint32_t a, uint32_t b) {
+  return AsBits(__hsub2(AsHalf2(a), AsHalf2(b)));
+}
 MSTPP_DEVICE uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
   return AsBits(__hfma2(AsHalf2(a), AsHalf2(b), AsHalf2(c)));
 }
@@ -86,6 +89,15 @@ MSTPP_DEVICE void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, 
       "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%11,%12,%13};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+// The same for 16 x 8 by 8 x 8.
+MSTPP_DEVICE void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b0, float c0, float c1,
+                          float c2, float c3) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+      "{%0,%1,%2,%3},{%4,%5},{%6},{%7,%8,%9,%10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a0), "r"(a1), "r"(b0), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
 }
 // The same for 16 x 8 by 8 x 8 in TF32: the hardware drops the low 13 bits of each factor.
 MSTPP_DEVICE void MmaTf32(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,

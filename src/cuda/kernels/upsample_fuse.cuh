@@ -42,7 +42,7 @@ struct UpsampleFuseShape {
   static constexpr int kSharedBytes = kQueue * kRowBytes;
 };
 
-template <int C>
+template <int C, Maps kMaps>
 class UpsampleFuse {
   using Shape = UpsampleFuseShape<C>;
   static constexpr int kGroups = Shape::kGroups, kTiles = Shape::kTiles;
@@ -178,6 +178,13 @@ class UpsampleFuse {
       TurnToPixels(sum[b][0], vec.pair[0], vec.pair[1]);
       TurnToPixels(sum[b][1], vec.pair[2], vec.pair[3]);
       if (columns_ & kStoreBit << n) StoreVec(to + b * 2 * C, vec);
+      if constexpr (kMaps == Maps::kSplit) {
+        TurnRestsToPixels(sum[b][0], vec.pair[0], vec.pair[1]);
+        TurnRestsToPixels(sum[b][1], vec.pair[2], vec.pair[3]);
+        if (columns_ & kStoreBit << n) {
+          StoreVec(to + p_.images * (2 * p_.height * row_bytes_) + b * 2 * C, vec);
+        }
+      }
     }
   }
 

@@ -43,4 +43,12 @@ MSTPP_DEVICE void TurnToPixels(const float (&d)[4], HalfPair& first, HalfPair& s
   second.bits = TransposeHalf(HalfPack(d[2], d[3]));
 }
 
+// The same of the sums' rests.
+MSTPP_DEVICE void TurnRestsToPixels(const float (&d)[4], HalfPair& first, HalfPair& second) {
+  float rest[4] = {d[0], d[1], d[2], d[3]};
+  LeaveRest(rest[0], rest[1]);
+  LeaveRest(rest[2], rest[3]);
+  TurnToPixels(rest, first, second);
+}
+
 }  // namespace mstpp::cuda
