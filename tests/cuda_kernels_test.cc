@@ -421,6 +421,16 @@ void TestSplitResidual(int height, int width, int rows, int channels) {
   }
 }
 
+TEST(KernelsTest, PackerSaysWhetherWeightsAreHalves) {
+  for (const float largest : {65504.f, 65519.f, 65520.f, -1e9f, INFINITY}) {
+    Packer packer;
+    packer.Rows(16, Packer::Order::kVecs, 16, Packer::Order::kVecs,
+                [&](int o, int i) { return o == 3 && i == 5 ? largest : 1.f; });
+    EXPECT_EQ(packer.finite(), largest == 65504.f || largest == 65519.f) << largest;
+  }
+  EXPECT_EQ(HalfRest(1.0f + 0x1p-12f), 0x1p-12f);
+}
+
 TEST(KernelsTest, Position) {
   TestPosition<32, 4>(8, 40, 6, 31);
   TestPosition<64, 4>(4, 16, 4, 62);
