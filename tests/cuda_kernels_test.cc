@@ -424,7 +424,7 @@ void TestSplitResidual(int height, int width, int rows, int channels) {
 TEST(KernelsTest, PackerSaysWhetherWeightsAreHalves) {
   for (const float largest : {65504.f, 65519.f, 65520.f, -1e9f, INFINITY}) {
     Packer packer;
-    packer.Rows(16, Packer::Order::kVecs, 16, Packer::Order::kVecs,
+    packer.Rows(16, Packer::Order::kQuads, 16, Packer::Order::kQuads,
                 [&](int o, int i) { return o == 3 && i == 5 ? largest : 1.f; });
     EXPECT_EQ(packer.finite(), largest == 65504.f || largest == 65519.f) << largest;
   }

@@ -27,7 +27,9 @@ struct Options {
   // "onnxruntime", "onnxruntime-cuda", "tensorrt". A named backend that cannot run is an error,
   // never replaced.
   std::string device = "auto";
-  // FP32 unless given. A precision that the backend lacks is an error.
+  // FP32 unless given. A precision that the backend lacks is an error. kTF32 promises ten bits for
+  // factors of products, not FP32's range: on the backend "cuda" numbers in between that are beyond
+  // 65504 may give NaN (docs/accuracy.md).
   Precision precision = Precision::kFP32;
   int threads = 0;  // CPU threads; 0 = all the process may use
   // cuda: Engine::Run's cubes are rounded to FP16 on the GPU and cross the bus so, half the bytes:
