@@ -47,6 +47,7 @@ SANITIZER_TESTS = [
     "CudaTest.TapsAgreeWithTheReference",
 ]
 
+
 class Failure(Exception):
     """A step failed; the message says how."""
 
@@ -149,7 +150,7 @@ def find_sanitizer():
 
 def sanitize(session, tool):
     prefix = [find_sanitizer(), "--tool", tool, "--error-exitcode", "99"]
-    summary, output = run_tests(session, prefix, SANITIZER_TESTS, timeout=180)
+    summary, output = run_tests(session, prefix, SANITIZER_TESTS, timeout=600)
     # "ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"
     reports = re.findall(r"=+ \w+ SUMMARY: (.*)", output)
     if not reports:
@@ -264,7 +265,8 @@ def parse_arguments():
     parser.add_argument("--record", type=pathlib.Path, help="only write the table of this record")
     parser.add_argument("--python", default=sys.executable, help="that has torch")
     parser.add_argument("--skip", default="", metavar="LIST", help=f"of {', '.join(STEPS)}")
-    parser.add_argument("--max-autotune", action="store_true", help="torch.compile that way too")
+    autotune = parser.add_argument("--max-autotune", metavar="LIST", nargs="?", const="fp16")
+    autotune.help = "torch.compile that way too, in these precisions (fp16): minutes for each batch"
     parser.add_argument("--seconds", type=float, default=8, help="for each measurement, at most")
     parser.add_argument("--group", type=int, help="pictures that a graph of ours takes at a time")
     parser.add_argument("--compile-precisions", default="tf32,fp16", metavar="LIST")
@@ -306,7 +308,8 @@ def run_steps(session):
     session.step("compile", lambda: bench_peer(session, "torch-compile", compiled))
     if options.max_autotune:
         name = "max-autotune"
-        session.step(name, lambda: bench_peer(session, "torch-compile", compiled, name))
+        precisions = options.max_autotune
+        session.step(name, lambda: bench_peer(session, "torch-compile", precisions, name))
     if session.results:
         write(
             options,

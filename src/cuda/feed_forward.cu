@@ -23,7 +23,9 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
   params.rests = size_t{2} * C * params.images * params.height * params.width;
   params.rows = segments.rows;
   params.segments = segments.count;
-  return kernel.Bind(items * segments.count, params);
+  // Blocks that wait take places, which other pictures of a batch can use.
+  const bool overlaps = gpu.overlaps_kernels() && params.images == 1;
+  return kernel.Bind(items * segments.count, params, overlaps);
 }
 
 }  // namespace

@@ -21,13 +21,16 @@ struct Kernel {
   int threads = 0;
   int shared_bytes = 0;
 
-  // Allows the shared memory the kernel needs; before ResidentBlocks and launches.
+  // Allows the shared memory the kernel needs; before ResidentBlocks and launches. All that there
+  // is, for the function may already be in use with more.
   void Prepare() const {
-    if (shared_bytes > 48 * 1024) {
-      Check(
-          cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+    if (shared_bytes <= 48 * 1024) return;
+    int device = 0, limit = 0;
+    Check(cudaGetDevice(&device), "asking for the current GPU");
+    Check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "asking for a GPU's shared memory");
+    Check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, limit),
           "reserving shared memory");
-    }
   }
 
   // Blocks that the whole GPU runs at a time.

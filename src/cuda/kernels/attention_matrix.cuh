@@ -269,6 +269,7 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   for (int b = threadIdx.x; b < p.channels; b += kAttentionThreads) {
     CopyAsync(proj + b * kAttentionRows, p.wproj + b * p.stride + first, rows > 0);
   }
+  LaunchDependents();
   const float* wv = StageFactor(shape, p.wv, p.channels, p.stride);
   CopyCommit();
   WaitForPrevious();

@@ -100,11 +100,6 @@ class FeedForward {
   }
 
   MSTPP_DEVICE void Run() {
-    const auto* matrix = static_cast<const unsigned char*>(p_.matrix) +
-                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * kWarpVecBytes;
-    for (int i = threadIdx.x * 16; i < kGroups * kGroups * 4 * kWarpVecBytes; i += kWarps * 512) {
-      CopyAsync(shared_ + Shape::kMatrix + i, matrix + i, true);
-    }
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
       Pass(pass);
@@ -113,6 +108,15 @@ class FeedForward {
   }
 
  private:
+  // Starts the copy of M.
+  MSTPP_DEVICE void LoadMatrix() const {
+    const auto* matrix = static_cast<const unsigned char*>(p_.matrix) +
+                         static_cast<size_t>(image_) * kGroups * kGroups * 4 * kWarpVecBytes;
+    for (int i = threadIdx.x * 16; i < kGroups * kGroups * 4 * kWarpVecBytes; i += kWarps * 512) {
+      CopyAsync(shared_ + Shape::kMatrix + i, matrix + i, true);
+    }
+  }
+
   // x1 of row y.
   MSTPP_DEVICE unsigned char* Base(int y) const {
     return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
@@ -383,9 +387,13 @@ class FeedForward {
     store_ = fetch_ - pitch_;
     Weights weights;
     LoadWeights(pass, weights);
-    Fetch(y);
     Dw depthwise;
     depthwise.Load(p_.depthwise, pass * kWarps + warp_, lane_);
+    if (pass == 0) {
+      WaitForPrevious();
+      LoadMatrix();
+    }
+    Fetch(y);
     CopyWait<0>();
     __syncthreads();
     HalfVec rows[2];

@@ -44,6 +44,7 @@ MSTPP_DEVICE void PositionBody(const PositionParams& p) {
   constexpr int kElement = 2;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
 
+  LaunchDependents();
   const int item = blockIdx.x * kWarps + warp;
   const int slice = item % kSlices;
   const int strip = item / kSlices % p.strips;
