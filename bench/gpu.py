@@ -197,11 +197,12 @@ def bench_host(session):
         done = session.run(command, 120, only_stdout=True)
         if done.returncode != 0:
             raise Failure(f"mstpp bench failed{last_lines(done.stdout)}")
+        name = f"{precision}, FP16 transfers," if transfers else precision
         for row in json.loads(done.stdout)["results"]:
             keys = ("precision", "batch", "readyMs", "iterations", "latency")
             session.host.append({"fp16Transfers": transfers, **{key: row[key] for key in keys}})
             print(
-                f"   {precision}{', FP16 transfers,' if transfers else ''} batch {row['batch']}: median {row['latency']['medianMs']:.2f} ms, "
+                f"   {name} batch {row['batch']}: median {row['latency']['medianMs']:.2f} ms, "
                 f"ready in {row['readyMs']:.0f} ms",
                 flush=True,
             )

@@ -612,7 +612,7 @@ TEST(ViewsTest, WidensEveryHalf) {
     for (const int64_t stride : {1, 3}) {
       Floats floats(static_cast<size_t>(count) * stride + 1, 12345.0f);
       const HalfView from{halves.data() + first, 1, 1, 1, count, 0, 0, 0, 1};
-      CopyView(from, {floats.data(), 1, 1, 1, count, 0, 0, 0, stride});
+      CopyRows(from, {floats.data(), 1, 1, 1, count, 0, 0, 0, stride}, 0, 1);
       for (int i = 0; i < count; ++i) {
         const auto bits = static_cast<uint16_t>(first + i);
         const float wanted = __half2float(__half(__half_raw{bits})), got = floats[i * stride];
@@ -643,8 +643,8 @@ TEST(ViewsTest, WidensCubesOfAnySizeIntoAnyLayout) {
     }
     Floats planes(static_cast<size_t>(n) * c * h * w + 1, 12345.0f), pixels = planes;
     const auto from = CubeAt(static_cast<const uint16_t*>(halves.data()), n, c, h, w);
-    CopyView(from, MutableTensorView::Nchw(planes.data(), n, c, h, w));
-    CopyView(from, MutableTensorView::Nhwc(pixels.data(), n, c, h, w));
+    CopyRows(from, MutableTensorView::Nchw(planes.data(), n, c, h, w), 0, n * c * h);
+    CopyRows(from, MutableTensorView::Nhwc(pixels.data(), n, c, h, w), 0, n * c * h);
     EXPECT_EQ(planes.back(), 12345.0f);
     EXPECT_EQ(pixels.back(), 12345.0f);
     for (int64_t plane = 0; plane < n * c; ++plane) {

@@ -46,13 +46,11 @@ Launch LaunchImageConv(ImageConvParams params) {
 }  // namespace
 
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {
-  return maps == Maps::kSplit ? LaunchConv<Maps::kSplit>(output, params, gpu)
-                              : LaunchConv<Maps::kHalf>(output, params, gpu);
+  return WithMaps(maps, [&]<Maps kMaps>() { return LaunchConv<kMaps>(output, params, gpu); });
 }
 
 Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& /*gpu*/) {
-  return maps == Maps::kSplit ? LaunchImageConv<Maps::kSplit>(params)
-                              : LaunchImageConv<Maps::kHalf>(params);
+  return WithMaps(maps, [&]<Maps kMaps>() { return LaunchImageConv<kMaps>(params); });
 }
 
 }  // namespace mstpp::cuda

@@ -36,14 +36,11 @@ int FusedSharedBytes(Maps maps) {
 }
 
 Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu) {
-  if (maps == Maps::kSplit) {
-    if (C == 32) return LaunchFeedForward<32, 4, 3, Maps::kSplit>(params, gpu);
-    if (C == 64) return LaunchFeedForward<64, 4, 1, Maps::kSplit>(params, gpu);
-    return LaunchFeedForward<128, 2, 1, Maps::kSplit>(params, gpu);
-  }
-  if (C == 32) return LaunchFeedForward<32, 4, 3, Maps::kHalf>(params, gpu);
-  if (C == 64) return LaunchFeedForward<64, 4, 1, Maps::kHalf>(params, gpu);
-  return LaunchFeedForward<128, 2, 1, Maps::kHalf>(params, gpu);
+  return WithMaps(maps, [&]<Maps kMaps>() {
+    if (C == 32) return LaunchFeedForward<32, 4, 3, kMaps>(params, gpu);
+    if (C == 64) return LaunchFeedForward<64, 4, 1, kMaps>(params, gpu);
+    return LaunchFeedForward<128, 2, 1, kMaps>(params, gpu);
+  });
 }
 
 }  // namespace mstpp::cuda

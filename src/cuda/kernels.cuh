@@ -14,6 +14,13 @@
 
 namespace mstpp::cuda {
 
+// f of maps known when it is compiled: f.operator()<kMaps>().
+template <class F>
+Launch WithMaps(Maps maps, const F& f) {
+  return maps == Maps::kSplit ? f.template operator()<Maps::kSplit>()
+                              : f.template operator()<Maps::kHalf>();
+}
+
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
 Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
 enum class ConvOutput { kMap, kCube, kHalfCube };

@@ -49,21 +49,17 @@ Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
 }  // namespace
 
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu) {
-  if (maps == Maps::kSplit) {
-    return C == 32 ? LaunchDownsample<32, Maps::kSplit>(params, gpu)
-                   : LaunchDownsample<64, Maps::kSplit>(params, gpu);
-  }
-  return C == 32 ? LaunchDownsample<32, Maps::kHalf>(params, gpu)
-                 : LaunchDownsample<64, Maps::kHalf>(params, gpu);
+  return WithMaps(maps, [&]<Maps kMaps>() {
+    return C == 32 ? LaunchDownsample<32, kMaps>(params, gpu)
+                   : LaunchDownsample<64, kMaps>(params, gpu);
+  });
 }
 
 Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu) {
-  if (maps == Maps::kSplit) {
-    return C == 32 ? LaunchUpsampleFuse<32, Maps::kSplit>(params, gpu)
-                   : LaunchUpsampleFuse<64, Maps::kSplit>(params, gpu);
-  }
-  return C == 32 ? LaunchUpsampleFuse<32, Maps::kHalf>(params, gpu)
-                 : LaunchUpsampleFuse<64, Maps::kHalf>(params, gpu);
+  return WithMaps(maps, [&]<Maps kMaps>() {
+    return C == 32 ? LaunchUpsampleFuse<32, kMaps>(params, gpu)
+                   : LaunchUpsampleFuse<64, kMaps>(params, gpu);
+  });
 }
 
 }  // namespace mstpp::cuda

@@ -104,9 +104,6 @@ NetworkIo Describe(const TensorView& input, const BasicTensorView<T>& output, Pa
 void CopyView(const TensorView& from, const MutableTensorView& to) {
   Copy(from, to, 0, from.n * from.c * from.h);
 }
-void CopyView(const HalfView& from, const MutableTensorView& to) {
-  Copy(from, to, 0, from.n * from.c * from.h);
-}
 void CopyRows(const TensorView& from, const MutableTensorView& to, int64_t first, int64_t last) {
   Copy(from, to, first, last);
 }

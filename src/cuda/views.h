@@ -25,7 +25,6 @@ using HalfView = BasicTensorView<const uint16_t>;
 
 // Copies between views of the same size in host memory, on several threads.
 void CopyView(const TensorView& from, const MutableTensorView& to);
-void CopyView(const HalfView& from, const MutableTensorView& to);
 // Of them the rows `first` to `last` - 1, counted through all images and channels.
 void CopyRows(const TensorView& from, const MutableTensorView& to, int64_t first, int64_t last);
 void CopyRows(const HalfView& from, const MutableTensorView& to, int64_t first, int64_t last);
