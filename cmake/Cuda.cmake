@@ -1,8 +1,9 @@
 # The CUDA backend: MSTPP_CUDA=ON. The runtime is linked statically, so the program starts, and says
 # what is missing, on a machine without a driver.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  # Machine code for Ampere, Ada and Hopper; PTX of the last for what comes after.
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
+  # Machine code for Ampere, Ada and Hopper; PTX without the last's own instructions for what comes
+  # after.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90a-real 90-virtual)
 endif()
 find_program(MSTPP_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(MSTPP_NVCC AND NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <functional>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #define MSTPP_DEVICE inline
@@ -309,6 +310,56 @@ inline void LoadMatrices(uint32_t (&m)[4], const void* row) {
 inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
   const auto* addresses = ExchangeAddresses(row);
   for (int i = 0; i < 4; ++i) std::memcpy(MatrixWord(addresses, i, threadIdx.x & 31), &m[i], 4);
+}
+
+inline void ShareWithProducts() {}
+template <class T, class A>
+void ProductsBegin(T&, A&) {}
+template <class T, class A>
+void ProductsEnd(T&, A&) {}
+template <int N>
+uint64_t Bricks(const void* bricks) {
+  return reinterpret_cast<uintptr_t>(bricks);
+}
+template <int N>
+uint64_t BricksAt(uint64_t bricks, int s) {
+  return bricks + s * N * 32;
+}
+// A warp's rows of the product: of float a pair of columns, of halves a word.
+template <bool kFirst, class T, int kSize>
+void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], uint64_t b) {
+  constexpr bool kHalves = sizeof(T) == sizeof(uint32_t) && !std::is_same_v<T, float>;
+  constexpr int N = kHalves ? 4 * kSize : 2 * kSize;
+  const auto* bricks = reinterpret_cast<const uint16_t*>(b);
+  const auto* all = Emulator::Instance().Exchange(a, 4);
+  const int g = threadIdx.x >> 2 & 7, t = threadIdx.x & 3;
+  for (int side = 0; side < 2; ++side) {
+    float row[16];
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t pair = all[g * 4 + (k & 7) / 2][side + 2 * (k >> 3)];
+      row[k] = k & 1 ? HalfHigh(pair) : HalfLow(pair);
+    }
+    for (int j = 0; j < N / 8; ++j) {
+      float sum[2];
+      for (int e = 0; e < 2; ++e) {
+        if constexpr (kHalves) {
+          const uint32_t before = d[2 * j + side];
+          sum[e] = kFirst ? 0.0f : e ? HalfHigh(before) : HalfLow(before);
+        } else {
+          sum[e] = kFirst ? 0.0f : d[4 * j + 2 * side + e];
+        }
+        const int n = 8 * j + 2 * t + e;
+        for (int k = 0; k < 16; ++k)
+          sum[e] += row[k] * HalfLow(bricks[((k >> 3) * N + n) * 8 + (k & 7)]);
+      }
+      if constexpr (kHalves) {
+        d[2 * j + side] = HalfPack(sum[0], sum[1]);
+      } else {
+        d[4 * j + 2 * side] = sum[0];
+        d[4 * j + 2 * side + 1] = sum[1];
+      }
+    }
+  }
 }
 
 template <class T>

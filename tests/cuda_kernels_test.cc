@@ -16,6 +16,7 @@
 #include "cuda/kernels/image_conv.cuh"
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/kernels/warpgroup_feed_forward.cuh"
 #include "cuda/pack.h"
 
 namespace mstpp::cuda {
@@ -353,6 +354,64 @@ std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector
   return got;
 }
 
+// The same of the kernel for warpgroups, in `blocks` blocks.
+template <int C>
+std::vector<Image> RunWarpgroupFeedForward(const std::vector<Image>& x, const std::vector<Image>& d,
+                                           const FeedForwardWeights& w, int blocks) {
+  using M = Memory;
+  using Shape = WarpgroupFeedForwardShape<C>;
+  const int channels = x[0].channels, hidden = 4 * channels, height = x[0].height,
+            width = x[0].width, images = static_cast<int>(x.size());
+  Packer matrix, weights, taps;
+  for (int image = 0; image < images; ++image) {
+    matrix.Bricks(C, C, [&](int o, int i) {
+      if (o >= channels) return 0.f;
+      return static_cast<float>(i == C - 1     ? w.bias[o]
+                                : i < channels ? w.m[o * channels + i]
+                                               : 0.0);
+    });
+  }
+  for (int begin = 0; begin < 4 * C; begin += Shape::kHidden) {
+    weights.Bricks(Shape::kHidden, C, [&](int o, int i) {
+      o += begin;
+      if (o >= hidden) return 0.f;
+      double mean = 0;
+      for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
+      return kGeluScale * static_cast<float>(i == C - 1     ? w.b1[o]
+                                             : i < channels ? w.w1[o * channels + i] - mean
+                                                            : 0.0);
+    });
+    weights.Bricks(C, Shape::kHidden, [&](int o, int i) {
+      i += begin;
+      return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
+    });
+    taps.Taps(Shape::kHidden, [&](int c, int tap) {
+      c += begin;
+      return c < hidden ? kGeluScale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
+    });
+  }
+  const auto matrix_bytes = matrix.Take(), weight_bytes = weights.Take(), tap_bytes = taps.Take(),
+             x_bytes = M::Store(x, Maps::kHalf), d_bytes = M::Store(d, Maps::kHalf);
+  std::vector<unsigned char> out(x_bytes.size(), 0x7f);
+  const WarpgroupFeedForwardParams p{.x = x_bytes.data(),
+                                     .d = d_bytes.data(),
+                                     .out = out.data(),
+                                     .matrix = matrix_bytes.data(),
+                                     .weights = weight_bytes.data(),
+                                     .depthwise = tap_bytes.data(),
+                                     .reciprocal_channels = 1.0f / static_cast<float>(channels),
+                                     .height = height,
+                                     .width = width,
+                                     .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
+                                     .segments = (height + Shape::kRows - 1) / Shape::kRows,
+                                     .images = images};
+  Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                              [&] { WarpgroupFeedForward<C>(p).Run(); });
+  std::vector<Image> got = x;
+  M::Load(out, Maps::kHalf, got);
+  return got;
+}
+
 std::vector<Image> DrawD(Generator& generator, const std::vector<Image>& x) {
   auto d =
       Memory::DrawBatch(generator, x[0].height, x[0].width, x[0].C, x[0].channels, Maps::kHalf);
@@ -362,8 +421,9 @@ std::vector<Image> DrawD(Generator& generator, const std::vector<Image>& x) {
   return d;
 }
 
-template <int C, int P, Maps kMaps>
-void TestFeedForward(int height, int width, int rows, int channels) {
+// `run` is given x, d and weights.
+template <int C, Maps kMaps, class F>
+void TestFeedForwardOf(int height, int width, int channels, const F& run) {
   Generator generator(2);
   const int hidden = 4 * channels;
   const auto x = Memory::DrawBatch(generator, height, width, C, channels, kMaps);
@@ -375,13 +435,26 @@ void TestFeedForward(int height, int width, int rows, int channels) {
   w.w1 = generator.Draw(hidden * channels, 1.0 / std::sqrt(channels));
   w.taps = generator.Draw(hidden * 9, 0.33);
   w.w2 = generator.Draw(channels * hidden, 0.5 / std::sqrt(hidden));
-  const auto got = RunFeedForward<C, P, kMaps>(x, d, w, rows);
+  const auto got = run(x, d, w);
   for (size_t image = 0; image < x.size(); ++image) {
     const Image x1 = Attended(x[image], d[image], w.m, w.bias);
     Image expected = FeedForwardReference(x1, w);
     for (size_t i = 0; i < expected.data.size(); ++i) expected.data[i] += x1.data[i];
     ExpectNear(got[image], expected);
   }
+}
+
+template <int C, int P, Maps kMaps>
+void TestFeedForward(int height, int width, int rows, int channels) {
+  TestFeedForwardOf<C, kMaps>(height, width, channels, [&](auto& x, auto& d, auto& w) {
+    return RunFeedForward<C, P, kMaps>(x, d, w, rows);
+  });
+}
+template <int C>
+void TestWarpgroupFeedForward(int height, int width, int channels, int blocks) {
+  TestFeedForwardOf<C, Maps::kHalf>(height, width, channels, [&](auto& x, auto& d, auto& w) {
+    return RunWarpgroupFeedForward<C>(x, d, w, blocks);
+  });
 }
 
 // A feed-forward network that gives the same halves everywhere: every output one hidden channel,
@@ -441,6 +514,12 @@ TEST(KernelsTest, FeedForward) {
   TestFeedForward<32, 4, Maps::kHalf>(8, 40, 4, 31);
   TestFeedForward<64, 4, Maps::kHalf>(4, 16, 2, 62);
   TestFeedForward<128, 2, Maps::kHalf>(4, 16, 4, 124);
+}
+
+TEST(KernelsTest, WarpgroupFeedForward) {
+  TestWarpgroupFeedForward<64>(11, 20, 62, 3);
+  TestWarpgroupFeedForward<128>(3, 5, 124, 9);
+  TestWarpgroupFeedForward<128>(9, 18, 124, 3);
 }
 
 TEST(KernelsTest, SplitFeedForward) {

@@ -28,7 +28,40 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
   return kernel.Bind(items * segments.count, params, overlaps);
 }
 
+template <int C>
+__global__ void __launch_bounds__(WarpgroupFeedForwardShape<C>::kThreads, 1)
+    WarpgroupFeedForwardKernel(const __grid_constant__ WarpgroupFeedForwardParams params) {
+  WarpgroupFeedForward<C>(params).Run();
+}
+
+template <int C>
+Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const DeviceInfo& gpu) {
+  using Shape = WarpgroupFeedForwardShape<C>;
+  const Kernel<WarpgroupFeedForwardParams> kernel{WarpgroupFeedForwardKernel<C>, Shape::kThreads,
+                                                  Shape::kSharedBytes};
+  kernel.Prepare();
+  params.strips = CeilDivide(params.width, Shape::kColumns);
+  params.segments = CeilDivide(params.height, Shape::kRows);
+  const int tiles = params.strips * params.segments * params.images;
+  // Blocks that wait take places, which other pictures of a batch can use.
+  const bool overlaps = gpu.overlaps_kernels() && params.images == 1;
+  return kernel.Bind(std::min(tiles, kernel.ResidentBlocks(gpu)), params, overlaps);
+}
+
 }  // namespace
+
+bool WantsWarpgroups(int C, Maps maps, const DeviceInfo& gpu) {
+#ifdef MSTPP_WARPGROUPS
+  return C == 128 && maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
+#else
+  return false;
+#endif
+}
+
+Launch WarpgroupFeedForwardLaunch(int C, WarpgroupFeedForwardParams params, const DeviceInfo& gpu) {
+  if (C == 64) return LaunchWarpgroupFeedForward<64>(params, gpu);
+  return LaunchWarpgroupFeedForward<128>(params, gpu);
+}
 
 int FusedSharedBytes(Maps maps) {
   return maps == Maps::kSplit ? FeedForwardShape<128, 2, Maps::kSplit>::kSharedBytes

@@ -58,6 +58,7 @@ class FusedNetwork final : public DeviceNetwork {
   Buffers PackConv(const Node& node, const StateDict& tensors);
   Buffers PackAttention(const Node& node, const StateDict& tensors);
   Buffers PackFeedForward(const Node& node, const StateDict& tensors);
+  Buffers PackWarpgroupFeedForward(const Node& node, const StateDict& tensors);
   Buffers PackDownsample(const Node& node, const StateDict& tensors);
   Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors);
 
@@ -160,6 +161,7 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
 
 Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors) {
   const int C = PaddedChannels(graph_.values[node.input].level);
+  if (WantsWarpgroups(C, maps_, gpu_)) return PackWarpgroupFeedForward(node, tensors);
   const int c = graph_.values[node.input].channels;
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
   const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
@@ -176,6 +178,31 @@ Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors
   buffers["weight1"] = Upload(weight1);
   buffers["depthwise"] = Upload(taps);
   buffers["weight2"] = Upload(weight2);
+  return buffers;
+}
+
+Buffers FusedNetwork::PackWarpgroupFeedForward(const Node& node, const StateDict& tensors) {
+  const int C = PaddedChannels(graph_.values[node.input].level);
+  const int c = graph_.values[node.input].channels;
+  const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
+  const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
+  const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
+  constexpr int kHidden = WarpgroupFeedForwardShape<128>::kHidden;
+  Packer weights, taps;
+  for (int first = 0; first < 4 * C; first += kHidden) {
+    weights.Bricks(kHidden, C, [&](int o, int i) {
+      o += first;
+      if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
+      return kGeluScale * folded.at(o, i);
+    });
+    weights.Bricks(C, kHidden, [&](int o, int i) { return second.at(o, first + i); });
+    taps.Taps(kHidden, [&](int channel, int tap) {
+      return kGeluScale * depthwise.at(first + channel, 0, tap);
+    });
+  }
+  Buffers buffers;
+  buffers["weights"] = Upload(weights);
+  buffers["depthwise"] = Upload(taps);
   return buffers;
 }
 
@@ -310,6 +337,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         }
         break;
       case Op::kSpectralAttention: {
+        const bool warpgroups = WantsWarpgroups(C, maps_, gpu_);
         const int blocks = GramBlocks(C, height * width);
         auto* partials = static_cast<float*>(temporary(i, kPartials));
         auto* gram = static_cast<float*>(temporary(i, kGram));
@@ -341,7 +369,9 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
             true);
         add(node, "attention_logits", AttentionLogitsLaunch(attention, gpu_), true);
         add(node, "attention_matrix",
-            AttentionMatrixLaunch(MatrixForm::kHalfTiles, attention, gpu_), true);
+            AttentionMatrixLaunch(warpgroups ? MatrixForm::kHalfBricks : MatrixForm::kHalfTiles,
+                                  attention, gpu_),
+            true);
         const PositionParams p{.x = value(node.input),
                                .d = temporary(i, kD),
                                .value_weight = buffer("value"),
@@ -356,6 +386,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
               AttentionTapLaunch({.x = value(node.input),
                                   .d = temporary(i, kD),
                                   .matrix = temporary(i, kMatrix),
+                                  .bricks = warpgroups,
                                   .y = value(node.output),
                                   .C = C,
                                   .pixels = height * width,
@@ -367,6 +398,20 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         break;
       }
       case Op::kFeedForward: {
+        if (WantsWarpgroups(C, maps_, gpu_)) {
+          const WarpgroupFeedForwardParams p{.x = value(graph_.nodes[i - 1].input),
+                                             .d = temporary(i - 1, kD),
+                                             .out = value(node.output),
+                                             .matrix = temporary(i - 1, kMatrix),
+                                             .weights = buffer("weights"),
+                                             .depthwise = buffer("depthwise"),
+                                             .reciprocal_channels = 1.0f / static_cast<float>(c),
+                                             .height = height,
+                                             .width = width,
+                                             .images = shape.images};
+          add(node, "feed_forward", WarpgroupFeedForwardLaunch(C, p, gpu_), false, true);
+          break;
+        }
         const FeedForwardParams p{.x = value(graph_.nodes[i - 1].input),
                                   .d = temporary(i - 1, kD),
                                   .out = value(node.output),

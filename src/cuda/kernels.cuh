@@ -10,6 +10,7 @@
 #include "cuda/kernels/image_conv.cuh"
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/kernels/warpgroup_feed_forward.cuh"
 #include "cuda/launch.cuh"
 
 namespace mstpp::cuda {
@@ -26,6 +27,9 @@ Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
 enum class ConvOutput { kMap, kCube, kHalfCube };
 // `maps`: what residuals and results are; x as a factor is halves, d always.
 Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu);
+// Whether WarpgroupFeedForwardLaunch is what is fastest on this GPU and compiled for it.
+bool WantsWarpgroups(int C, Maps maps, const DeviceInfo& gpu);
+Launch WarpgroupFeedForwardLaunch(int C, WarpgroupFeedForwardParams params, const DeviceInfo& gpu);
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu);
 Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& gpu);
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu);
@@ -46,6 +50,7 @@ Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const Devi
 // With split maps x and y have their rests `rests` halves further on, else that is 0.
 struct AttentionTapParams {
   const void *x, *d, *matrix;
+  bool bricks;  // M's form
   void* y;
   int C, pixels;
   size_t rests;

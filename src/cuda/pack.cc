@@ -69,6 +69,20 @@ void Packer::Rows(int outputs, Order output_order, int inputs, Order input_order
   }
 }
 
+void Packer::Bricks(int outputs, int inputs, const Matrix& weight) {
+  for (int i = 0; i < inputs; i += 8) {
+    for (int o = 0; o < outputs; ++o) {
+      for (int e = 0; e < 8; ++e) Put(weight(o, i + e));
+    }
+  }
+}
+
+void Packer::Taps(int channels, const std::function<float(int channel, int tap)>& weight) {
+  for (int tap = 0; tap < 9; ++tap) {
+    for (int c = 0; c < channels; ++c) Put(weight(c, tap));
+  }
+}
+
 void Packer::Depthwise(int channels, bool left_diagonals,
                        const std::function<float(int channel, int tap)>& weight) {
   for (int group = 0; group < channels; group += 32) {

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(128)
               portable::LoadOne(static_cast<const portable::Half*>(p.d) + at + channel);
   if (p.rests > 0) sum += portable::LoadOne(x + p.rests + channel);
   for (int i = 0; i < p.C; ++i) {
-    const int weight = TileWeight(channel, i, p.C / 32);
+    const int weight = p.bricks ? BrickWeight(channel, i, p.C) : TileWeight(channel, i, p.C / 32);
     sum = fmaf(portable::LoadOne(x + i),
                portable::LoadOne(static_cast<const portable::Half*>(p.matrix) + weight), sum);
   }
@@ -140,6 +140,8 @@ Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const Devi
                                  AttentionShape(params.channels, params.heads, params.C).size * 4};
   if (form == MatrixForm::kHalfTiles) {
     kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
+  } else if (form == MatrixForm::kHalfBricks) {
+    kernel.function = AttentionMatrixKernel<MatrixForm::kHalfBricks>;
   }
   kernel.Prepare();
   return kernel.Bind(params.C / kAttentionRows * params.images, params, gpu.overlaps_kernels());

@@ -25,8 +25,8 @@ struct AttentionParams {
   const float* rescale;       // [heads]
   const float* bias;          // of proj
   float* logits;              // images of AttentionFloats
-  void* matrix;               // images of tiles [C / 32][C / 32][4], bias in the last column; or
-                              // plain [C inputs / 16][C][16] floats
+  void* matrix;               // images of tiles [C / 32][C / 32][4] or of bricks, bias in the last
+                              // column; or plain [C inputs / 16][C][16] floats
   int channels, heads, C, images;
   int stride;  // of the weights' rows: channels rounded up to 4
 };
@@ -245,7 +245,20 @@ MSTPP_DEVICE int TileWeight(int out, int in, int input_groups) {
   return (tile * 32 + lane) * 8 + in % 32 / 8 * 2 + in % 2;
 }
 
-enum class MatrixForm { kHalfTiles, kPlain };
+// The same in bricks (kernels/wgmma.cuh).
+MSTPP_DEVICE int BrickWeight(int out, int in, int outputs) {
+  return (in / 8 * outputs + out) * 8 + in % 8;
+}
+
+enum class MatrixForm { kHalfTiles, kHalfBricks, kPlain };
+
+// Where M, C x C, has the weight from input `in` to output `out`.
+template <MatrixForm kForm>
+MSTPP_DEVICE int MatrixWeight(int out, int in, int C) {
+  if constexpr (kForm == MatrixForm::kHalfTiles) return TileWeight(out, in, C / 32);
+  if constexpr (kForm == MatrixForm::kHalfBricks) return BrickWeight(out, in, C);
+  return (in / 16 * C + out) * 16 + in % 16;
+}
 
 // One block: a few rows of M, that is, outputs.
 template <MatrixForm kForm>
@@ -258,12 +271,11 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *proj = shared + shape.a, *a = shared + shape.r, *parts = shared + shape.parts;
   const auto put = [&](int out, int in, float value) {
-    const size_t image_at = static_cast<size_t>(image) * p.C * p.C;
-    if constexpr (kForm == MatrixForm::kHalfTiles) {
-      static_cast<uint16_t*>(p.matrix)[image_at + TileWeight(out, in, p.C / 32)] =
-          static_cast<uint16_t>(HalfPack(value, 0.0f));
+    const size_t at = static_cast<size_t>(image) * p.C * p.C + MatrixWeight<kForm>(out, in, p.C);
+    if constexpr (kForm == MatrixForm::kPlain) {
+      static_cast<float*>(p.matrix)[at] = value;
     } else {
-      static_cast<float*>(p.matrix)[image_at + (in / 16 * p.C + out) * 16 + in % 16] = value;
+      static_cast<uint16_t*>(p.matrix)[at] = static_cast<uint16_t>(HalfPack(value, 0.0f));
     }
   };
   for (int b = threadIdx.x; b < p.channels; b += kAttentionThreads) {

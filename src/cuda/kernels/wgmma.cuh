@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of a warpgroup: four warps, of which each has sixteen rows of the first factor, 16
+// inputs a time, in its registers as for mma.sync; the second factor is in shared memory. Only
+// machine code for sm_90a has them: elsewhere a kernel that needs them must not be launched.
+//
+// The second factor, inputs x N outputs, lies there in bricks of eight outputs by eight inputs, 128
+// bytes, output after output (Packer::Bricks): first those of all outputs and the first eight
+// inputs, then of the next. So what a product reads at a time has every bank once.
+#pragma once
+
+#include <type_traits>
+
+#include "cuda/kernels/ptx.cuh"
+
+namespace mstpp::cuda {
+
+#ifndef MSTPP_EMULATE_CUDA
+
+// What makes shared memory that threads wrote (CopyAsync too) visible to products of those who
+// meet these threads in a barrier afterwards.
+MSTPP_DEVICE void ShareWithProducts() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MSTPP_PAIRS(i)                                                                        \
+  "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), \
+      "+r"(d[i + 6]), "+r"(d[i + 7]), "+r"(d[i + 8]), "+r"(d[i + 9]), "+r"(d[i + 10]),        \
+      "+r"(d[i + 11]), "+r"(d[i + 12]), "+r"(d[i + 13]), "+r"(d[i + 14]), "+r"(d[i + 15])
+#define MSTPP_FLOATS(i)                                                                       \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7]), "+f"(d[i + 8]), "+f"(d[i + 9]), "+f"(d[i + 10]),        \
+      "+f"(d[i + 11]), "+f"(d[i + 12]), "+f"(d[i + 13]), "+f"(d[i + 14]), "+f"(d[i + 15])
+
+// What is computed of registers before stays before, and what is computed of them after, after: the
+// compiler does not know when a product is done with them.
+template <class T, int N>
+MSTPP_DEVICE void KeepOrder(T (&registers)[N]) {
+  MSTPP_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      asm volatile("" : "+f"(registers[i])::"memory");
+    } else {
+      asm volatile("" : "+r"(registers[i])::"memory");
+    }
+  }
+}
+
+// Before the first product of `a` into `d`, and before one whose registers were written since.
+template <class T, int N, int kSteps>
+MSTPP_DEVICE void ProductsBegin(T (&d)[N], uint32_t (&a)[kSteps][4]) {
+  KeepOrder(d);
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+// Waits for all of them. The first factors stay in their registers until then.
+template <class T, int N, int kSteps>
+MSTPP_DEVICE void ProductsEnd(T (&d)[N], uint32_t (&a)[kSteps][4]) {
+  asm volatile(
+      "wgmma.commit_group.sync.aligned;\n"
+      "wgmma.wait_group.sync.aligned 0;" ::
+          : "memory");
+  KeepOrder(d);
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
+}
+
+// The second factor's descriptor, and that of its inputs 16 s and on.
+template <int N>
+MSTPP_DEVICE uint64_t Bricks(const void* bricks) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(bricks));
+  constexpr uint64_t kOutputs = 128 / 16, kInputs = N * 16 / 16;  // from brick to brick
+  return (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
+}
+template <int N>
+MSTPP_DEVICE uint64_t BricksAt(uint64_t bricks, int s) {
+  return bricks + s * (N * 32 / 16);
+}
+
+// d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn.
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+      "wgmma.mma_async.sync.aligned.m64n128k16.f16.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
+      : MSTPP_PAIRS(0), MSTPP_PAIRS(16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
+}
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyBricks(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
+      : MSTPP_FLOATS(0), MSTPP_FLOATS(16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
+}
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyBricks(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %69, 0; "
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
+      : MSTPP_FLOATS(0), MSTPP_FLOATS(16), MSTPP_FLOATS(32), MSTPP_FLOATS(48)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
+}
+
+#undef MSTPP_PAIRS
+#undef MSTPP_FLOATS
+#else
+template <class T, int N, int kSteps>
+MSTPP_DEVICE void ProductsBegin(T (&)[N], uint32_t (&)[kSteps][4]) {
+  __trap();
+}
+template <class T, int N, int kSteps>
+MSTPP_DEVICE void ProductsEnd(T (&)[N], uint32_t (&)[kSteps][4]) {}
+template <int N>
+MSTPP_DEVICE uint64_t Bricks(const void*) {
+  return 0;
+}
+template <int N>
+MSTPP_DEVICE uint64_t BricksAt(uint64_t, int) {
+  return 0;
+}
+template <bool kFirst, class T, int N>
+MSTPP_DEVICE void MultiplyBricks(T (&)[N], const uint32_t (&)[4], uint64_t) {}
+#endif
+
+#endif  // MSTPP_EMULATE_CUDA
+
+}  // namespace mstpp::cuda
