@@ -68,6 +68,8 @@ class Emulator {
 
   void BlockBarrier() { Wait(block_barrier_, threads_); }
 
+  void Yield() { SwitchToNext(); }
+
   // Every lane gives `mine` and gets the words of all lanes.
   const uint32_t (*Exchange(const uint32_t* mine, int words))[8] {
     Warp& warp = warps_[current_ / 32];
@@ -312,7 +314,6 @@ inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
   for (int i = 0; i < 4; ++i) std::memcpy(MatrixWord(addresses, i, threadIdx.x & 31), &m[i], 4);
 }
 
-inline void ShareWithProducts() {}
 template <class T, class A>
 void ProductsBegin(T&, A&) {}
 template <class T, class A>
@@ -379,6 +380,36 @@ inline void CopyAsyncIf(bool wanted, void* shared, const void* source, bool insi
 inline void CopyCommit() {}
 template <int kPending>
 void CopyWait() {}
+
+// Counts the turns that were begun: their copies happen at once.
+inline void InitCopies(uint64_t* copies) { *copies = 0; }
+inline void BeginCopy(void* shared, const void* source, int bytes, uint64_t*) {
+  std::memcpy(shared, source, bytes);
+}
+struct BoxMap {
+  const void* data = nullptr;
+  int channels = 0, height = 0, width = 0;
+};
+inline void AnnounceCopies(uint64_t* copies, int) { ++*copies; }
+template <int kColumns, int kRows>
+void BeginBoxCopy(void* shared, const BoxMap& map, int channel, int column, int row, int image,
+                  uint64_t*) {
+  for (int i = 0; i < kColumns * kRows; ++i) {
+    const int y = row + i / kColumns, x = column + i % kColumns;
+    const bool inside = y >= 0 && y < map.height && x >= 0 && x < map.width;
+    const size_t pixel = (static_cast<size_t>(image) * map.height + y) * map.width + x;
+    for (int chunk = 0; chunk < 8; ++chunk) {
+      CopyAsync(static_cast<unsigned char*>(shared) + i * 128 + ((chunk ^ i) & 7) * 16,
+                static_cast<const unsigned char*>(map.data) +
+                    (pixel * map.channels + channel + chunk * 8) * 2,
+                inside);
+    }
+  }
+}
+inline void AwaitCopy(uint64_t* copies, int turn) {
+  while (*copies <= static_cast<uint64_t>(turn)) Emulator::Instance().Yield();
+}
+inline void OrderCopies() {}
 
 inline float ReciprocalSqrt(float value) { return 1.0f / std::sqrt(value); }
 inline float Reciprocal(float value) { return 1.0f / value; }

@@ -404,7 +404,9 @@ std::vector<Image> RunWarpgroupFeedForward(const std::vector<Image>& x, const st
                                      .width = width,
                                      .strips = (width + Shape::kColumns - 1) / Shape::kColumns,
                                      .segments = (height + Shape::kRows - 1) / Shape::kRows,
-                                     .images = images};
+                                     .images = images,
+                                     .x_boxes = {x_bytes.data(), C, height, width},
+                                     .d_boxes = {d_bytes.data(), C, height, width}};
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
                               [&] { WarpgroupFeedForward<C>(p).Run(); });
   std::vector<Image> got = x;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/box_map.h"
 #include "cuda/kernels.cuh"
 
 namespace mstpp::cuda {
@@ -42,6 +43,12 @@ Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const Devic
   kernel.Prepare();
   params.strips = CeilDivide(params.width, Shape::kColumns);
   params.segments = CeilDivide(params.height, Shape::kRows);
+  const auto boxes = [&](const void* map) {
+    return MakeBoxMap(map, params.images, params.height, params.width, C, Shape::kPitch,
+                      Shape::kRows + 2);
+  };
+  params.x_boxes = boxes(params.x);
+  params.d_boxes = boxes(params.d);
   const int tiles = params.strips * params.segments * params.images;
   // Blocks that wait take places, which other pictures of a batch can use.
   const bool overlaps = gpu.overlaps_kernels() && params.images == 1;
@@ -52,7 +59,7 @@ Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const Devic
 
 bool WantsWarpgroups(int C, Maps maps, const DeviceInfo& gpu) {
 #ifdef MSTPP_WARPGROUPS
-  return C == 128 && maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
+  return C >= 64 && maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
 #else
   return false;
 #endif

@@ -29,7 +29,7 @@ class Packer {
   // WeightRows [outputs / 16][inputs / 16] (kernels/weight_rows.cuh).
   void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);
 
-  // The second factor of kernels/wgmma.cuh: [inputs / 8][outputs][8 inputs].
+  // The second factor of kernels/hopper.cuh: [inputs / 8][outputs][8 inputs].
   void Bricks(int outputs, int inputs, const Matrix& weight);
 
   // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: [9 taps] of a warp's Vecs.
@@ -37,7 +37,8 @@ class Packer {
   void Depthwise(int channels, bool left_diagonals,
                  const std::function<float(int channel, int tap)>& weight);
 
-  // As they are: [9 taps][channels].
+  // [9 taps][channels], but of four neighbours first the last two: a lane so has its channels' taps
+  // in registers of the other bank than its pixels' channels.
   void Taps(int channels, const std::function<float(int channel, int tap)>& weight);
 
   std::vector<unsigned char> Take() { return std::move(bytes_); }

@@ -245,7 +245,7 @@ MSTPP_DEVICE int TileWeight(int out, int in, int input_groups) {
   return (tile * 32 + lane) * 8 + in % 32 / 8 * 2 + in % 2;
 }
 
-// The same in bricks (kernels/wgmma.cuh).
+// The same in bricks (kernels/hopper.cuh).
 MSTPP_DEVICE int BrickWeight(int out, int in, int outputs) {
   return (in / 8 * outputs + out) * 8 + in % 8;
 }

@@ -23,7 +23,7 @@
 namespace mstpp::cuda {
 
 MSTPP_DEVICE unsigned char* SharedMemory() {
-  extern __shared__ __align__(128) unsigned char mstpp_shared_memory[];
+  extern __shared__ __align__(1024) unsigned char mstpp_shared_memory[];
   return mstpp_shared_memory;
 }
 

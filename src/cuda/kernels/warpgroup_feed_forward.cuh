@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The same as feed_forward.cuh, for GPUs with products of warpgroups (wgmma.cuh):
+// The same as feed_forward.cuh, for GPUs with products of warpgroups (hopper.cuh):
 //
 //   x1  = x + d + X M' + b_proj
 //   out = x1 + W2 GELU(dw3(GELU(W1' LN(x1) + b1)))   LN without gain, offset and mean
@@ -12,8 +12,8 @@
 // weights come through a queue in shared memory, long before they are needed.
 #pragma once
 
+#include "cuda/kernels/hopper.cuh"
 #include "cuda/kernels/lanes.cuh"
-#include "cuda/kernels/wgmma.cuh"
 
 namespace mstpp::cuda {
 
@@ -24,9 +24,10 @@ struct WarpgroupFeedForwardParams {
   const void* matrix;     // images of M, b_proj in its last column: bricks (Packer::Bricks)
   const void* weights;    // of every 128 hidden channels bricks of W1, b1 in the last column, and
                           // of W2
-  const void* depthwise;  // [4 C / 128][9 taps][128]
+  const void* depthwise;  // [4 C / 128] of Packer::Taps
   float reciprocal_channels;  // of the network's, which are less than C
   int height, width, strips, segments, images;
+  BoxMap x_boxes, d_boxes;  // x and d, for boxes of a tile with what is around it
 };
 
 template <int C>
@@ -38,18 +39,30 @@ struct WarpgroupFeedForwardShape {
   static constexpr int kProductRows = 192;  // kPixels and some that do not matter
   static constexpr int kHidden = 128;       // channels at a time
   static constexpr int kTimes = 4 * C / kHidden;
-  static constexpr int kPixelBytes = 2 * C, kHiddenBytes = 2 * kHidden;
+  // In shared memory maps are panels of 64 channels, in which a pixel's 128 bytes follow each
+  // other.
+  static constexpr int kPanels = C / 64;
+  static constexpr int kPanelBytes = kProductRows * 128;
+  static constexpr int kOutputPanelBytes = kRows * kColumns * 128;
+  static constexpr int kXBytes = kPanels * kPanelBytes;
+  static constexpr int kWeightBytes = 2 * kHidden * C;  // of W1 or W2
+  static constexpr int kMatrixBytes = 2 * C * C;
+  // With so few channels there is room for all weights and for the next tile's pixels.
+  static constexpr bool kAhead = C == 64;
+  static constexpr int kPlaces = kAhead ? 2 * kTimes : 3;  // of weights
   // Shared memory.
-  static constexpr int kX = 0;                                        // x, then x1
-  static constexpr int kMap = kX + kProductRows * kPixelBytes;        // d, then hidden channels
-  static constexpr int kFactor = kMap + kProductRows * kHiddenBytes;  // M, then GELU(dw3)
-  static constexpr int kWeights = kFactor + kRows * kColumns * kHiddenBytes;
-  static constexpr int kWeightBytes = kHidden * kPixelBytes;  // of W1 or W2
-  // Of the queue: what is in use, and of what comes next as much as there is room for.
-  static constexpr int kPlaces = C == 64 ? 4 : 3;
-  static constexpr bool kStays = kPlaces == 2 * kTimes;
-  static constexpr int kSharedBytes = kWeights + kPlaces * kWeightBytes;
-  static_assert(kPixels <= kProductRows && C * kPixelBytes <= kWeights - kFactor);
+  static constexpr int kX = 0;                                  // x, then x1
+  static constexpr int kMap = kX + (kAhead ? 2 : 1) * kXBytes;  // hidden channels
+  static constexpr int kFactor = kMap + 2 * kPanelBytes;        // GELU(dw3)
+  static constexpr int kWeights = kFactor + 2 * kOutputPanelBytes;
+  static constexpr int kEnd = kWeights + kPlaces * kWeightBytes;
+  // d and M, in the places of others where there is no more room.
+  static constexpr int kD = kAhead ? kEnd : kMap;
+  static constexpr int kMatrix = kAhead ? kD + kXBytes : kFactor;
+  static constexpr int kCopies = kAhead ? kMatrix + kMatrixBytes : kEnd;
+  static constexpr int kSharedBytes = kCopies + (kPlaces + 1) * 8;
+  static_assert(kPixels <= kProductRows && kHidden == 128 && kXBytes <= kFactor - kMap &&
+                (kAhead || kMatrixBytes <= kWeights - kFactor));
 };
 
 template <int C>
@@ -67,116 +80,151 @@ class WarpgroupFeedForward {
         tiles_(p.strips * p.segments * p.images) {}
 
   MSTPP_DEVICE void Run() {
-    for (int i = 0; i < Shape::kPlaces; ++i) FetchWeights(i);
+    if (threadIdx.x == 0) {
+      for (int i = 0; i <= Shape::kPlaces; ++i) InitCopies(Copies(i));
+      for (int i = 0; i < Shape::kPlaces; ++i) FetchWeights(i);
+    }
     WaitForPrevious();
-    int time = 0;  // of all tiles'
+    if (Shape::kAhead) Fetch(blockIdx.x, 0);
+    __syncthreads();
+    int turn = 0;
     MSTPP_NO_UNROLL
-    for (int tile = blockIdx.x; tile < tiles_; tile += gridDim.x, time += kTimes) {
-      const int segment = tile / p_.strips;
-      column_ = tile % p_.strips * Shape::kColumns;
-      row_ = segment % p_.segments * Shape::kRows;
-      image_ = segment / p_.segments;
-      Tile(time);
-      __syncthreads();
+    for (int tile = blockIdx.x; tile < tiles_; tile += gridDim.x, ++turn) {
+      place_ = At(tile);
+      x_ = shared_ + Shape::kX + (Shape::kAhead ? (turn & 1) * Shape::kXBytes : 0);
+      if (!Shape::kAhead) Fetch(tile, 0);
+      Tile(turn, tile + gridDim.x);
+      if (!Shape::kAhead) {
+        OrderCopies();
+        __syncthreads();
+      }
     }
   }
 
  private:
-  // Where 16 bytes, or `chunk`, of a row of either map lie: so that neither eight rows' nor a row's
-  // meet in a bank. `turn`: the row, or whatever differs in neighbours.
-  MSTPP_DEVICE static int Chunk(int chunk, int turn) { return (chunk ^ (turn & 7)) * 16; }
-
-  // Starts the copy of the i-th weights from the beginning on: W1's and W2's in turn.
-  MSTPP_DEVICE void FetchWeights(int i) const {
-    const auto* from =
-        static_cast<const unsigned char*>(p_.weights) + i % (2 * kTimes) * Shape::kWeightBytes;
-    unsigned char* to = Weights(i);
-    MSTPP_UNROLL
-    for (int at = threadIdx.x * 16; at < Shape::kWeightBytes; at += Shape::kThreads * 16) {
-      CopyAsync(to + at, from + at, true);
-    }
-    CopyCommit();
+  struct Place {
+    int row, column, image;  // of a tile's first output
+  };
+  MSTPP_DEVICE Place At(int tile) const {
+    const int segment = tile / p_.strips;
+    return {segment % p_.segments * Shape::kRows, tile % p_.strips * Shape::kColumns,
+            segment / p_.segments};
   }
+
+  // Where 16 bytes of a pixel lie in its 128: so that eight pixels' do not meet in a bank. `turn`:
+  // the pixel, or whatever differs in neighbours.
+  MSTPP_DEVICE static int Chunk(int chunk, int turn) { return ((chunk ^ turn) & 7) * 16; }
+
+  MSTPP_DEVICE uint64_t* Copies(int place) const {
+    return reinterpret_cast<uint64_t*>(shared_ + Shape::kCopies) + place;
+  }
+  // Of the weights in the order of use, W1's and W2's in turn, the i-th.
   MSTPP_DEVICE unsigned char* Weights(int i) const {
     return shared_ + Shape::kWeights + i % Shape::kPlaces * Shape::kWeightBytes;
   }
-
-  // Starts the copy of the tile's x and d, and of its image's M.
-  MSTPP_DEVICE void Fetch() const {
-    constexpr int kChunks = C / 8, kTogether = Shape::kThreads / kChunks;
-    const int chunk = threadIdx.x % kChunks;
-    const size_t image = static_cast<size_t>(image_) * p_.height * p_.width;
-    MSTPP_UNROLL
-    for (int pixel = threadIdx.x / kChunks; pixel < Shape::kProductRows; pixel += kTogether) {
-      const int row = row_ - 1 + pixel / Shape::kPitch,
-                column = column_ - 1 + pixel % Shape::kPitch;
-      const bool inside =
-          pixel < Shape::kPixels && row >= 0 && row < p_.height && column >= 0 && column < p_.width;
-      const size_t at = ((image + row * p_.width + column) * C + chunk * 8) * 2;
-      CopyAsync(shared_ + Shape::kX + pixel * Shape::kPixelBytes + Chunk(chunk, pixel),
-                static_cast<const unsigned char*>(p_.x) + at, inside);
-      CopyAsync(shared_ + Shape::kMap + pixel * Shape::kHiddenBytes + Chunk(chunk, pixel),
-                static_cast<const unsigned char*>(p_.d) + at, inside);
-    }
-    const auto* matrix = static_cast<const unsigned char*>(p_.matrix) +
-                         static_cast<size_t>(image_) * C * Shape::kPixelBytes;
-    MSTPP_UNROLL
-    for (int at = threadIdx.x * 16; at < C * Shape::kPixelBytes; at += Shape::kThreads * 16) {
-      CopyAsync(shared_ + Shape::kFactor + at, matrix + at, true);
-    }
-    CopyCommit();
+  // By one thread.
+  MSTPP_DEVICE void FetchWeights(int i) const {
+    const auto* from =
+        static_cast<const unsigned char*>(p_.weights) + i % (2 * kTimes) * Shape::kWeightBytes;
+    AnnounceCopies(Copies(i % Shape::kPlaces), Shape::kWeightBytes);
+    BeginCopy(Weights(i), from, Shape::kWeightBytes, Copies(i % Shape::kPlaces));
+  }
+  MSTPP_DEVICE void AwaitWeights(int i) const {
+    AwaitCopy(Copies(i % Shape::kPlaces), i / Shape::kPlaces);
   }
 
-  MSTPP_DEVICE void Tile(int time) {
-    Fetch();
-    CopyWait<0>();
-    ShareWithProducts();
-    __syncthreads();
+  // Starts the copies of a tile's x and d and, if it is not there, of its image's M.
+  MSTPP_DEVICE void Fetch(int tile, int buffer) {
+    if (threadIdx.x != 0 || tile >= tiles_) return;
+    const Place place = At(tile);
+    const bool wants_matrix = !Shape::kAhead || place.image != fetched_image_;
+    fetched_image_ = place.image;
+    uint64_t* copies = Copies(Shape::kPlaces);
+    AnnounceCopies(copies, 2 * Shape::kPanels * Shape::kPixels * 128 +
+                               (wants_matrix ? Shape::kMatrixBytes : 0));
+    MSTPP_UNROLL
+    for (int i = 0; i < Shape::kPanels; ++i) {
+      unsigned char* to = shared_ + i * Shape::kPanelBytes;
+      BeginBoxCopy<Shape::kPitch, Shape::kRows + 2>(to + Shape::kX + buffer * Shape::kXBytes,
+                                                    p_.x_boxes, 64 * i, place.column - 1,
+                                                    place.row - 1, place.image, copies);
+      BeginBoxCopy<Shape::kPitch, Shape::kRows + 2>(
+          to + Shape::kD, p_.d_boxes, 64 * i, place.column - 1, place.row - 1, place.image, copies);
+    }
+    if (wants_matrix) {
+      BeginCopy(shared_ + Shape::kMatrix,
+                static_cast<const unsigned char*>(p_.matrix) +
+                    static_cast<size_t>(place.image) * Shape::kMatrixBytes,
+                Shape::kMatrixBytes, copies);
+    }
+  }
+
+  // `turn`: of the block's tiles; then comes `next`.
+  MSTPP_DEVICE void Tile(int turn, int next) {
+    AwaitCopy(Copies(Shape::kPlaces), turn);
     uint32_t normed[kSteps][4];
     Attend(normed);
     float sum[C / 2];
     MSTPP_UNROLL
     for (int i = 0; i < C / 2; ++i) sum[i] = 0.0f;
-    // All times in one: else ptxas 13.0 takes the registers of `normed` for others meanwhile.
-    if constexpr (kTimes == 2) {
-      Layers(time, normed, sum);
-      Layers(time + 1, normed, sum);
+    if constexpr (Shape::kAhead) {
+      // In one: in a loop ptxas 13.0 gives the registers of `normed` to others.
+      MSTPP_UNROLL
+      for (int i = 0; i < kTimes; ++i) {
+        Layers(i, 2 * i, normed, sum, [&] {
+          if (i == 0) Fetch(next, ~turn & 1);
+        });
+      }
     } else {
       MSTPP_NO_UNROLL
-      for (int i = time; i < time + kTimes; ++i) Layers(i, normed, sum);
+      for (int i = 0; i < kTimes; ++i) {
+        const int weights = 2 * (turn * kTimes + i);
+        Layers(i, weights, normed, sum, [&] {
+          // What was in their places has been used: W2 of the time before, W1 of this.
+          if (threadIdx.x != 0 || (next >= tiles_ && i == kTimes - 1)) return;
+          if (weights > 0) FetchWeights(weights + 2);
+          FetchWeights(weights + 3);
+        });
+      }
     }
     if (warp_ < Shape::kRows) Finish(sum);
   }
 
-  // Takes the hidden channels of a time through all layers.
-  MSTPP_DEVICE void Layers(int i, uint32_t (&normed)[kSteps][4], float (&sum)[C / 2]) const {
-    Expand(normed, Weights(2 * i));
+  // Takes hidden channels through all layers, the first of the `weights`-th on. `fetch` is called
+  // where everybody is done with what was before.
+  template <class F>
+  MSTPP_DEVICE void Layers(int time, int weights, uint32_t (&normed)[kSteps][4],
+                           float (&sum)[C / 2], const F& fetch) const {
+    AwaitWeights(weights);
+    Expand(normed, Weights(weights));
     HalfPair taps[9][2];
-    LoadTaps(i % kTimes, taps);
+    LoadTaps(time, taps);
+    if (Shape::kAhead && time == 0) OrderCopies();
     __syncthreads();
-    // What was in their places has been used: W2 of the time before, W1 of this.
-    if (!Shape::kStays) {
-      if (i > 0) FetchWeights(2 * i + 2);
-      FetchWeights(2 * i + 3);
-    }
+    fetch();
     if (warp_ < 8) {
       ConvolveRows<3>(taps);
     } else {
       ConvolveRows<2>(taps);
     }
-    CopyWait<1>();
-    ShareWithProducts();
     __syncthreads();
-    if (warp_ < Shape::kRows) Contract(sum, Weights(2 * i + 1));
+    if (warp_ >= Shape::kRows) return;
+    AwaitWeights(weights + 1);
+    Contract(sum, Weights(weights + 1));
   }
 
-  // Sixteen pixels' rows as a product's first factor, of the inputs 16 s and on: row lane % 16 from
-  // `row`, which is turned by `turn`.
-  MSTPP_DEVICE void LoadFactor(uint32_t (&a)[4], const unsigned char* row, int turn, int s) const {
-    LoadMatrices(a, row + Chunk(2 * s + (lane_ >> 4), turn));
+  // Of sixteen pixels as a product's first factor, inputs 16 s and on: pixel lane % 16 from `pixel`
+  // on, which is turned by `turn`.
+  template <int kPanelBytes>
+  MSTPP_DEVICE unsigned char* Factor(unsigned char* pixel, int turn, int s) const {
+    return pixel + s / 4 * kPanelBytes + Chunk(2 * s + (lane_ >> 4), turn);
   }
-  MSTPP_DEVICE void StoreFactor(unsigned char* row, int turn, int s, const uint32_t (&a)[4]) const {
-    StoreMatrices(row + Chunk(2 * s + (lane_ >> 4), turn), a);
+  MSTPP_DEVICE void LoadFactor(uint32_t (&a)[4], unsigned char* pixel, int turn, int s) const {
+    LoadMatrices(a, Factor<Shape::kPanelBytes>(pixel, turn, s));
+  }
+  MSTPP_DEVICE void StoreFactor(unsigned char* pixel, int turn, int s,
+                                const uint32_t (&a)[4]) const {
+    StoreMatrices(Factor<Shape::kPanelBytes>(pixel, turn, s), a);
   }
   // sum += the rows themselves: channels 16 s and on.
   MSTPP_DEVICE void AddRows(float (&sum)[C / 2], const uint32_t (&a)[4], int s) const {
@@ -195,12 +243,12 @@ class WarpgroupFeedForward {
   // x1 of the warp's sixteen pixels, in x's place, and LN(x1).
   MSTPP_DEVICE void Attend(uint32_t (&normed)[kSteps][4]) const {
     const int pixel = 16 * warp_ + (lane_ & 15);
-    unsigned char* x_row = shared_ + Shape::kX + pixel * Shape::kPixelBytes;
-    const unsigned char* d_row = shared_ + Shape::kMap + pixel * Shape::kHiddenBytes;
+    unsigned char* x_row = x_ + pixel * 128;
+    unsigned char* d_row = shared_ + Shape::kD + pixel * 128;
     MSTPP_UNROLL
     for (int s = 0; s < kSteps; ++s) LoadFactor(normed[s], x_row, pixel, s);
     float x1[C / 2];
-    const uint64_t matrix = Bricks<C>(shared_ + Shape::kFactor);
+    const uint64_t matrix = Bricks<C>(shared_ + Shape::kMatrix);
     ProductsBegin(x1, normed);
     MSTPP_UNROLL
     for (int s = 0; s < kSteps; ++s) {
@@ -270,7 +318,7 @@ class WarpgroupFeedForward {
     }
     ProductsEnd(hidden, normed);
     const int pixel = 16 * warp_ + (lane_ & 15), turn = pixel % Shape::kPitch;
-    unsigned char* row = shared_ + Shape::kMap + pixel * Shape::kHiddenBytes;
+    unsigned char* row = shared_ + Shape::kMap + pixel * 128;
     MSTPP_UNROLL
     for (int s = 0; s < kHidden / 16; s += 2) {
       HalfPair z[8];
@@ -288,31 +336,30 @@ class WarpgroupFeedForward {
     MSTPP_UNROLL
     for (int tap = 0; tap < 9; ++tap) {
       const uint2 word = from[tap * 32];
-      taps[tap][0].bits = word.x;
-      taps[tap][1].bits = word.y;
+      taps[tap][1].bits = word.x;
+      taps[tap][0].bits = word.y;
     }
   }
   // Three rows, or the last two.
   template <int kRows>
   MSTPP_DEVICE void ConvolveRows(const HalfPair (&taps)[9][2]) const {
     const int row = (warp_ >> 2) * 3, column = (warp_ & 3) * 4;
+    const int panel = lane_ >> 4;
     const unsigned char* from =
-        shared_ + Shape::kMap + (row * Shape::kPitch + column) * Shape::kHiddenBytes;
-    unsigned char* to =
-        shared_ + Shape::kFactor + (row * Shape::kColumns + column) * Shape::kHiddenBytes;
+        shared_ + Shape::kMap + panel * Shape::kPanelBytes + (row * Shape::kPitch + column) * 128;
+    unsigned char* to = shared_ + Shape::kFactor + panel * Shape::kOutputPanelBytes +
+                        (row * Shape::kColumns + column) * 128;
     int offset[6];
     MSTPP_UNROLL
-    for (int i = 0; i < 6; ++i) {
-      offset[i] = Chunk(lane_ >> 1, column + i) + 8 * (lane_ & 1);
-    }
+    for (int i = 0; i < 6; ++i) offset[i] = Chunk(lane_ >> 1, column + i) + 8 * (lane_ & 1);
     HalfPair sum[kRows][8];
     MSTPP_UNROLL
     for (int r = 0; r < kRows + 2; ++r) {
       HalfPair in[6][2];
       MSTPP_UNROLL
       for (int i = 0; i < 6; ++i) {
-        const uint2 word = *reinterpret_cast<const uint2*>(
-            from + (r * Shape::kPitch + i) * Shape::kHiddenBytes + offset[i]);
+        const uint2 word =
+            *reinterpret_cast<const uint2*>(from + (r * Shape::kPitch + i) * 128 + offset[i]);
         in[i][0].bits = word.x;
         in[i][1].bits = word.y;
       }
@@ -332,8 +379,7 @@ class WarpgroupFeedForward {
       Gelu(sum[r - 2]);
       MSTPP_UNROLL
       for (int i = 0; i < 4; ++i) {
-        *reinterpret_cast<uint2*>(to + ((r - 2) * Shape::kColumns + i) * Shape::kHiddenBytes +
-                                  offset[i]) =
+        *reinterpret_cast<uint2*>(to + ((r - 2) * Shape::kColumns + i) * 128 + offset[i]) =
             make_uint2(sum[r - 2][2 * i].bits, sum[r - 2][2 * i + 1].bits);
       }
     }
@@ -342,10 +388,12 @@ class WarpgroupFeedForward {
   // sum += W2 of what ConvolveRows left, of row `warp_` of the tile.
   MSTPP_DEVICE void Contract(float (&sum)[C / 2], const unsigned char* weights) const {
     const int turn = lane_ & 15;
-    const unsigned char* row = shared_ + Shape::kFactor + (16 * warp_ + turn) * Shape::kHiddenBytes;
+    unsigned char* row = shared_ + Shape::kFactor + (16 * warp_ + turn) * 128;
     uint32_t a[kHidden / 16][4];
     MSTPP_UNROLL
-    for (int s = 0; s < kHidden / 16; ++s) LoadFactor(a[s], row, turn, s);
+    for (int s = 0; s < kHidden / 16; ++s) {
+      LoadMatrices(a[s], Factor<Shape::kOutputPanelBytes>(row, turn, s));
+    }
     const uint64_t bricks = Bricks<C>(weights);
     ProductsBegin(sum, a);
     MSTPP_UNROLL
@@ -358,7 +406,7 @@ class WarpgroupFeedForward {
   // The outputs of row `warp_` of the tile: x1 becomes them in its place, then they leave.
   MSTPP_DEVICE void Finish(float (&sum)[C / 2]) const {
     const int first = (warp_ + 1) * Shape::kPitch + 1, pixel = first + (lane_ & 15);
-    unsigned char* row = shared_ + Shape::kX + pixel * Shape::kPixelBytes;
+    unsigned char* row = x_ + pixel * 128;
     MSTPP_UNROLL
     for (int s = 0; s < kSteps; ++s) {
       uint32_t a[4];
@@ -369,26 +417,27 @@ class WarpgroupFeedForward {
       StoreFactor(row, pixel, s, a);
     }
     __syncwarp();
-    if (row_ + warp_ >= p_.height) return;
+    if (place_.row + warp_ >= p_.height) return;
     constexpr int kChunks = C / 8;
     const int chunk = lane_ % kChunks;
     auto* to = static_cast<unsigned char*>(p_.out) +
-               ((static_cast<size_t>(image_) * p_.height + row_ + warp_) * p_.width + column_) *
-                   Shape::kPixelBytes +
+               ((static_cast<size_t>(place_.image) * p_.height + place_.row + warp_) * p_.width +
+                place_.column) *
+                   (2 * C) +
                chunk * 16;
+    const unsigned char* from = x_ + chunk / 8 * Shape::kPanelBytes;
     MSTPP_UNROLL
     for (int i = lane_ / kChunks; i < Shape::kColumns; i += 32 / kChunks) {
-      if (column_ + i >= p_.width) continue;
-      StoreVec(to + i * Shape::kPixelBytes,
-               LoadVec(shared_ + Shape::kX + (first + i) * Shape::kPixelBytes +
-                       Chunk(chunk, first + i)));
+      if (place_.column + i >= p_.width) continue;
+      StoreVec(to + i * (2 * C), LoadVec(from + (first + i) * 128 + Chunk(chunk, first + i)));
     }
   }
 
   const WarpgroupFeedForwardParams& p_;
-  unsigned char* shared_;
+  unsigned char *shared_, *x_;  // the tile's x
   int lane_, warp_, tiles_;
-  int column_, row_, image_;  // of the tile
+  Place place_;
+  int fetched_image_ = -1;  // whose M was fetched last; thread 0 knows
 };
 
 }  // namespace mstpp::cuda

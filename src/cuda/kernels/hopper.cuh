@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of a warpgroup: four warps, of which each has sixteen rows of the first factor, 16
-// inputs a time, in its registers as for mma.sync; the second factor is in shared memory. Only
-// machine code for sm_90a has them: elsewhere a kernel that needs them must not be launched.
+// What Hopper alone has. Elsewhere, products in machine code for plain sm_90 too, a kernel that
+// needs it must not be launched.
 //
-// The second factor, inputs x N outputs, lies there in bricks of eight outputs by eight inputs, 128
-// bytes, output after output (Packer::Bricks): first those of all outputs and the first eight
-// inputs, then of the next. So what a product reads at a time has every bank once.
+// Products of a warpgroup: four warps, of which each has sixteen rows of the first factor, 16
+// inputs at a time, in its registers as for mma.sync; the second factor is in shared memory, inputs
+// x N outputs in bricks of eight outputs by eight inputs, 128 bytes, output after output
+// (Packer::Bricks): first those of all outputs and the first eight inputs, then of the next. So
+// what a product reads at a time has every bank once.
+//
+// Copies of any size to shared memory, of which one thread gives notice and any can wait for.
 #pragma once
+
+#ifndef MSTPP_EMULATE_CUDA
+#include <cuda.h>
+#endif
 
 #include <type_traits>
 
@@ -16,11 +23,68 @@ namespace mstpp::cuda {
 
 #ifndef MSTPP_EMULATE_CUDA
 
-// What makes shared memory that threads wrote (CopyAsync too) visible to products of those who
-// meet these threads in a barrier afterwards.
-MSTPP_DEVICE void ShareWithProducts() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+// How a map lies in memory, for BeginBoxCopy: images x height x width x channels.
+using BoxMap = CUtensorMap;
+
+// Before a barrier behind which a copy overwrites shared memory that this thread has written.
+MSTPP_DEVICE void OrderCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Where copies are waited for, turn after turn. Before other threads see it there must be a
+// barrier.
+MSTPP_DEVICE void InitCopies(uint64_t* copies) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(copies));
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], 1; fence.mbarrier_init.release.cluster;" ::"r"(address)
+      : "memory");
 }
+// By one thread, a turn each: the copies that it is about to begin have so many bytes together.
+MSTPP_DEVICE void AnnounceCopies(uint64_t* copies, int bytes) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(copies));
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
+               : "memory");
+}
+// A multiple of 16 bytes.
+MSTPP_DEVICE void BeginCopy(void* shared, const void* source, int bytes, uint64_t* copies) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(copies));
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(source), "r"(bytes), "r"(address)
+      : "memory");
+}
+// 64 channels of kColumns x kRows pixels, which the map must be made for; zeros outside the image.
+// 128 bytes a pixel, at a multiple of 1024; 16 bytes of pixel i at place (chunk ^ i) % 8.
+template <int kColumns, int kRows>
+MSTPP_DEVICE void BeginBoxCopy(void* shared, const BoxMap& map, int channel, int column, int row,
+                               int image, uint64_t* copies) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(copies));
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+      "l"(&map), "r"(channel), "r"(column), "r"(row), "r"(image), "r"(address)
+      : "memory");
+}
+// Waits for the end of a turn: the first is 0, and no more than one has ended since.
+MSTPP_DEVICE void AwaitCopy(uint64_t* copies, int turn) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(copies));
+  asm volatile(
+      "{ .reg .pred p;\n"
+      "WAIT: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+      "@!p bra WAIT; }" ::"r"(address),
+      "r"(turn & 1)
+      : "memory");
+}
+#else
+MSTPP_DEVICE void InitCopies(uint64_t*) { __trap(); }
+MSTPP_DEVICE void AnnounceCopies(uint64_t*, int) {}
+MSTPP_DEVICE void BeginCopy(void*, const void*, int, uint64_t*) {}
+template <int kColumns, int kRows>
+MSTPP_DEVICE void BeginBoxCopy(void*, const BoxMap&, int, int, int, int, uint64_t*) {}
+MSTPP_DEVICE void AwaitCopy(uint64_t*, int) {}
+#endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define MSTPP_PAIRS(i)                                                                        \
