@@ -521,6 +521,38 @@ TEST(KernelsTest, Gelu) {
   }
 }
 
+// That the parts which a kernel left of S give the S of the halves in the maps that it wrote.
+template <int C, GramParts kParts>
+void ExpectGram(const std::vector<unsigned char>& y, int pixels,
+                const std::vector<float>& partials) {
+  constexpr int kPartFloats = Gram16Shape<C>::kAllTiles * 128;
+  const int blocks = static_cast<int>(partials.size()) / kPartFloats / Memory::kImages;
+  std::vector<float> s(Memory::kImages * C * C, NAN);
+  const GramReduceParams p{partials.data(), s.data(), blocks, C * C, Memory::kImages};
+  Emulator::Instance().Launch(kReduceBlocks<C> * p.images, kReduceThreads, kReduceThreads * 16,
+                              [&] { Gram16ReduceBody<C, kParts>(p); });
+  for (int image = 0; image < Memory::kImages; ++image) {
+    Doubles expected(C * C, 0.0), pixel(C);
+    for (int q = 0; q < pixels; ++q) {
+      for (int c = 0; c < C; ++c) {
+        pixel[c] = Memory::Get(&y[((static_cast<size_t>(image) * pixels + q) * C + c) * 2]);
+      }
+      for (int i = 0; i < C; ++i) {
+        for (int j = 0; j < C; ++j) expected[i * C + j] += pixel[i] * pixel[j];
+      }
+    }
+    for (int i = 0; i < C * C; ++i) {
+      ASSERT_NEAR(s[image * C * C + i], expected[i], 1e-5 * pixels)
+          << image << " " << i / C << " " << i % C;
+    }
+  }
+}
+// Parts of S, and nothing in them yet.
+template <int C>
+std::vector<float> NoParts(int count) {
+  return std::vector<float>(static_cast<size_t>(count) * Gram16Shape<C>::kAllTiles * 128, NAN);
+}
+
 // Of n channels, weights [output][input][tap]; `one`: the last channel of all stays 1.
 std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
   Packer packer;
@@ -571,6 +603,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
                .residual = with_residual ? r_bytes.data() : nullptr,
                .y = y.data(),
                .weight = weight.data(),
+               .partials = nullptr,
                .io = nullptr,
                .channels = n,
                .height = height,
@@ -585,6 +618,18 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  if (!with_residual) {
+    auto partials = NoParts<32>(blocks);
+    p.partials = partials.data();
+    std::vector<unsigned char> same(y.size(), 0x7f);
+    p.y = same.data();
+    Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                                [&] { Conv3x3<false, kMaps, CubeWriter, true>(p).Run(); });
+    EXPECT_EQ(same, y);
+    ExpectGram<32, GramParts::kQuads>(y, height * width, partials);
+  }
 
   // The same into a cube, cropped: channels first, with rows of odd and of even length, and last.
   const int h = height - 1;
@@ -622,6 +667,7 @@ TEST(KernelsTest, Conv3x3) {
   TestConv3x3<Maps::kHalf>(8, 72, 8, true);
   TestConv3x3<Maps::kHalf>(4, 40, 1, true);
   TestConv3x3<Maps::kHalf>(4, 32, 2, false);
+  TestConv3x3<Maps::kHalf>(5, 44, 1, false);
 }
 
 // A cube of halves has the bits of one of floats, rounded; nothing is written behind a picture's.
@@ -644,6 +690,7 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
                      .residual = residual.data(),
                      .y = nullptr,
                      .weight = weight.data(),
+                     .partials = nullptr,
                      .io = &io,
                      .channels = channels,
                      .height = height,
@@ -917,8 +964,8 @@ void TestGram(int pixels, int blocks) {
   Emulator::Instance().Launch(blocks, Shape::kWarps * 32, Shape::kSharedBytes,
                               [&] { Gram16<C>(p).Run(); });
   const GramReduceParams r{partials.data(), s.data(), blocks, C * C, 1};
-  Emulator::Instance().Launch(Shape::kAllTiles, kReduceThreads, kReduceThreads * 16,
-                              [&] { Gram16ReduceBody<C>(r); });
+  Emulator::Instance().Launch(kReduceBlocks<C>, kReduceThreads, kReduceThreads * 16,
+                              [&] { Gram16ReduceBody<C, GramParts::kRead>(r); });
   for (int i = 0; i < C; ++i) {
     for (int j = 0; j < C; ++j) {
       double sum = 0;

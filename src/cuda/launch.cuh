@@ -85,6 +85,16 @@ inline Segments ChooseSegments(int height, int per_segment, int resident, double
   return best;
 }
 
+// The same from an image's size alone, for kernels whose blocks each leave a part of a sum over the
+// image: it must be the same bits in any batch and on any GPU. Cut as for one image on an H100,
+// `blocks` of whose multiprocessors' blocks run at a time: one wave. Two to four images take as
+// many waves of the same length, and pay only for starting each block anew, a few rows' time in
+// each. Larger parts would leave places empty for one image.
+inline Segments SegmentsOfSize(int height, int strips, int blocks) {
+  constexpr int kMultiprocessors = 132;
+  return ChooseSegments(height, strips, kMultiprocessors * blocks, 2.0, 1);
+}
+
 inline int CeilDivide(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace mstpp::cuda

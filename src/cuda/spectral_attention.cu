@@ -49,16 +49,23 @@ __global__ void __launch_bounds__(kReduceThreads)
   GramReduceBody(params);
 }
 
-template <int C>
+template <int C, GramParts kParts>
 __global__ void __launch_bounds__(kReduceThreads)
     Gram16ReduceKernel(const __grid_constant__ GramReduceParams params) {
-  Gram16ReduceBody<C>(params);
+  Gram16ReduceBody<C, kParts>(params);
 }
 
 template <int C>
-Launch LaunchGram16Reduce(const GramReduceParams& params, const DeviceInfo& gpu) {
-  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, kReduceThreads, kReduceThreads * 16};
-  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params, gpu.overlaps_kernels());
+Launch LaunchGram16Reduce(GramParts parts, const GramReduceParams& params, const DeviceInfo& gpu) {
+  Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C, GramParts::kRead>, kReduceThreads,
+                                  kReduceThreads * 16};
+  if constexpr (C <= 64) {
+    if (parts == GramParts::kQuads) kernel.function = Gram16ReduceKernel<C, GramParts::kQuads>;
+    if (parts == GramParts::kVecs) kernel.function = Gram16ReduceKernel<C, GramParts::kVecs>;
+  }
+  // Behind gram; kernels that write x do not say LaunchDependents.
+  const bool overlaps = parts == GramParts::kRead && gpu.overlaps_kernels();
+  return kernel.Bind(kReduceBlocks<C> * params.images, params, overlaps);
 }
 
 __global__ void __launch_bounds__(kAttentionThreads)
@@ -120,10 +127,10 @@ Launch GramReduceLaunch(GramReduceParams params) {
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
-Launch Gram16ReduceLaunch(int C, GramReduceParams params, const DeviceInfo& gpu) {
-  if (C == 32) return LaunchGram16Reduce<32>(params, gpu);
-  if (C == 64) return LaunchGram16Reduce<64>(params, gpu);
-  return LaunchGram16Reduce<128>(params, gpu);
+Launch Gram16ReduceLaunch(int C, GramParts parts, GramReduceParams params, const DeviceInfo& gpu) {
+  if (C == 32) return LaunchGram16Reduce<32>(parts, params, gpu);
+  if (C == 64) return LaunchGram16Reduce<64>(parts, params, gpu);
+  return LaunchGram16Reduce<128>(parts, params, gpu);
 }
 
 Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu) {

@@ -12,7 +12,7 @@
 // 16 pixels by 32 channels, and of the skip first those of even columns, then of odd.
 #pragma once
 
-#include "cuda/kernels/weight_rows.cuh"
+#include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 

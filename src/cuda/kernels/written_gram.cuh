@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// S = X' X of the map that a kernel writes, summed as it goes: nothing reads the map again for it.
+//
+// Products with the weights first (weight_rows.cuh) leave sixteen channels in rows and eight pixels
+// in columns. Rounded and packed, two such tiles are mma.sync's first operand for S as they are:
+// sixteen channels, a band, by sixteen pixels; and half of that, eight channels, is its second.
+//
+// A part of S is C / 16 bands of tiles, sixteen channels by eight, as the lanes hold them: those
+// that one warp a band sums if it has that band's pixels. Of a pair of bands next to each other,
+// the first has the tiles; two bands opposite each other share them.
+#pragma once
+
+#include "cuda/kernels/weight_rows.cuh"
+
+namespace mstpp::cuda {
+
+template <int C>
+struct WrittenGramShape {
+  static constexpr int kBands = C / 16;      // 2 or 4
+  static constexpr int kTiles = C / 16 + 1;  // of a band
+  static constexpr int kAllTiles = kBands * kTiles;
+};
+
+// Where a part's tile belongs: the band, and which eight columns.
+struct GramTile {
+  int band, column8;
+};
+template <int C>
+MSTPP_HOST_DEVICE constexpr GramTile WrittenGramTile(int index) {
+  using Shape = WrittenGramShape<C>;
+  const int band = index / Shape::kTiles, i = index % Shape::kTiles, half = Shape::kBands / 2;
+  if (i < Shape::kTiles - 1) return {band, (2 * band + i) % (C / 8)};
+  return {band % half, 2 * half + 2 * (band % half) + band / half};
+}
+
+// Sixteen channels of sixteen pixels: the sums of two tiles, each zeros if it is not `inside`.
+MSTPP_DEVICE WeightRows GramRows(const float (&first)[4], const float (&second)[4],
+                                 bool first_inside, bool second_inside) {
+  return {{first_inside ? HalfPack(first[0], first[1]) : 0u,
+           first_inside ? HalfPack(first[2], first[3]) : 0u,
+           second_inside ? HalfPack(second[0], second[1]) : 0u,
+           second_inside ? HalfPack(second[2], second[3]) : 0u}};
+}
+
+// sum += x' y: of y eight channels, the first or, if `upper`, the last.
+MSTPP_DEVICE void AddToGram(float (&sum)[4], const WeightRows& x, const WeightRows& y, bool upper) {
+  MmaHalf(sum, x.a[0], x.a[1], x.a[2], x.a[3], upper ? y.a[1] : y.a[0], upper ? y.a[3] : y.a[2],
+          sum[0], sum[1], sum[2], sum[3]);
+}
+
+MSTPP_DEVICE void StoreRows(void* array, int lane, const WeightRows& rows) {
+  reinterpret_cast<uint4*>(array)[lane] = make_uint4(rows.a[0], rows.a[1], rows.a[2], rows.a[3]);
+}
+
+}  // namespace mstpp::cuda
