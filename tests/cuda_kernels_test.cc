@@ -880,7 +880,7 @@ TEST(KernelsTest, SplitDownsample) {
 }
 
 template <int C, Maps kMaps>
-void TestUpsampleFuse(int height, int width, int rows, int channels) {
+void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(6);
   const auto images = M::DrawBatch(generator, height, width, 2 * C, 2 * channels, kMaps);
@@ -940,17 +940,29 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  auto partials = NoParts<C>(p.strips * ((height + part_rows - 1) / part_rows) * M::kImages);
+  p.partials = partials.data();
+  p.part_rows = part_rows;
+  std::vector<unsigned char> same(y.size(), 0x7f);
+  p.y = same.data();
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(same, y);
+  ExpectGram<C, GramParts::kVecs>(y, 4 * height * width, partials);
 }
 
 TEST(KernelsTest, UpsampleFuse) {
-  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 31);
-  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 62);
-  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 62);
+  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 5, 31);
+  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 2, 62);
+  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 1, 62);
 }
 
 TEST(KernelsTest, SplitUpsampleFuse) {
-  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 31);
-  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 62);
+  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 2, 31);
+  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 2, 62);
 }
 
 template <int C>

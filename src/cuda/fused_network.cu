@@ -231,7 +231,8 @@ Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensor
 int FusedNetwork::GramReader(int writer) const {
   const Node& node = graph_.nodes[writer];
   // No attention reads the first convolution or a sum with a residual.
-  if (node.op != Op::kConv3x3 || node.input == graph_.input || node.extra >= 0) return -1;
+  const bool conv = node.op == Op::kConv3x3 && node.input != graph_.input && node.extra < 0;
+  if (!conv && node.op != Op::kUpsampleFuse) return -1;
   for (int i = writer + 1; i < static_cast<int>(graph_.nodes.size()); ++i) {
     const Node& reader = graph_.nodes[i];
     if (reader.op == Op::kSpectralAttention && reader.input == node.output) return i;
@@ -241,12 +242,16 @@ int FusedNetwork::GramReader(int writer) const {
 
 FusedNetwork::GramSource FusedNetwork::SourceOfGram(int attention, const Shape& shape) const {
   const int level = graph_.values[graph_.nodes[attention].input].level;
+  const int C = PaddedChannels(level);
   const int height = shape.height >> level, width = shape.width >> level;
   for (int i = 0; i < attention; ++i) {
     if (GramReader(i) != attention) continue;
-    return {i, ConvParts(height, width), GramParts::kQuads};
+    if (graph_.nodes[i].op == Op::kConv3x3) {
+      return {i, ConvParts(height, width), GramParts::kQuads};
+    }
+    return {i, UpsampleFuseParts(C, height, width), GramParts::kVecs};
   }
-  return {-1, GramBlocks(PaddedChannels(level), height * width), GramParts::kRead};
+  return {-1, GramBlocks(C, height * width), GramParts::kRead};
 }
 
 std::vector<size_t> FusedNetwork::TemporaryBytes(int attention, const Shape& shape) const {
@@ -439,7 +444,8 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                    .skip_weight = buffer("skip"),
                                    .height = height,
                                    .width = width,
-                                   .images = shape.images};
+                                   .images = shape.images,
+                                   .partials = written_partials};
         add(node, "upsample_fuse", UpsampleFuseLaunch(C / 2, maps_, p, gpu_));
         break;
       }

@@ -216,12 +216,7 @@ class Conv3x3 {
     if constexpr (kGram) {
       __syncthreads();
       AddStaged(row_end_);
-      auto* part = reinterpret_cast<float4*>(p_.partials) + lane_ +
-                   (static_cast<size_t>(blockIdx.x) * 2 + half_) * kGramTiles * 32;
-      MSTPP_UNROLL
-      for (int i = 0; i < kGramTiles; ++i) {
-        part[i * 32] = make_float4(gram_[i][0], gram_[i][1], gram_[i][2], gram_[i][3]);
-      }
+      StorePart<32>(p_.partials, blockIdx.x, half_ * kGramTiles, lane_, gram_);
     }
   }
 
