@@ -819,7 +819,7 @@ TEST(KernelsTest, SplitImageConv) {
 }
 
 template <int C, Maps kMaps>
-void TestDownsample(int height, int width, int rows, int channels) {
+void TestDownsample(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(5);
   const int n = 2 * channels;
@@ -865,18 +865,35 @@ void TestDownsample(int height, int width, int rows, int channels) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  if constexpr (C == 32) {
+    const int parts = (height / 2 + part_rows - 1) / part_rows;
+    auto partials = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = partials.data();
+    p.part_rows = part_rows;
+    std::vector<unsigned char> same(y.size(), 0x7f);
+    p.y = same.data();
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(same, y);
+    ExpectGram<2 * C, GramParts::kQuads>(y, height / 2 * (width / 2), partials);
+  }
 }
 
 TEST(KernelsTest, Downsample) {
-  TestDownsample<32, Maps::kHalf>(16, 72, 3, 31);
-  TestDownsample<32, Maps::kHalf>(4, 64, 1, 31);
-  TestDownsample<64, Maps::kHalf>(12, 24, 4, 62);
-  TestDownsample<64, Maps::kHalf>(4, 68, 1, 62);
+  TestDownsample<32, Maps::kHalf>(16, 72, 3, 3, 31);
+  TestDownsample<32, Maps::kHalf>(4, 64, 1, 1, 31);
+  TestDownsample<32, Maps::kHalf>(14, 84, 6, 2, 31);
+  TestDownsample<32, Maps::kHalf>(12, 24, 4, 1, 31);
+  TestDownsample<64, Maps::kHalf>(12, 24, 4, 4, 62);
+  TestDownsample<64, Maps::kHalf>(4, 68, 1, 1, 62);
 }
 
 TEST(KernelsTest, SplitDownsample) {
-  TestDownsample<32, Maps::kSplit>(10, 72, 3, 31);
-  TestDownsample<64, Maps::kSplit>(6, 24, 2, 62);
+  TestDownsample<32, Maps::kSplit>(10, 72, 3, 3, 31);
+  TestDownsample<64, Maps::kSplit>(6, 24, 2, 2, 62);
 }
 
 template <int C, Maps kMaps>

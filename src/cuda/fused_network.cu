@@ -232,7 +232,9 @@ int FusedNetwork::GramReader(int writer) const {
   const Node& node = graph_.nodes[writer];
   // No attention reads the first convolution or a sum with a residual.
   const bool conv = node.op == Op::kConv3x3 && node.input != graph_.input && node.extra < 0;
-  if (!conv && node.op != Op::kUpsampleFuse) return -1;
+  // A block of downsampling has 64 of the outputs.
+  const bool downsample = node.op == Op::kDownsample && graph_.values[node.output].level == 1;
+  if (!conv && !downsample && node.op != Op::kUpsampleFuse) return -1;
   for (int i = writer + 1; i < static_cast<int>(graph_.nodes.size()); ++i) {
     const Node& reader = graph_.nodes[i];
     if (reader.op == Op::kSpectralAttention && reader.input == node.output) return i;
@@ -246,10 +248,14 @@ FusedNetwork::GramSource FusedNetwork::SourceOfGram(int attention, const Shape& 
   const int height = shape.height >> level, width = shape.width >> level;
   for (int i = 0; i < attention; ++i) {
     if (GramReader(i) != attention) continue;
-    if (graph_.nodes[i].op == Op::kConv3x3) {
-      return {i, ConvParts(height, width), GramParts::kQuads};
+    switch (graph_.nodes[i].op) {
+      case Op::kConv3x3:
+        return {i, ConvParts(height, width), GramParts::kQuads};
+      case Op::kDownsample:
+        return {i, DownsampleParts(height, width), GramParts::kQuads};
+      default:
+        return {i, UpsampleFuseParts(C, height, width), GramParts::kVecs};
     }
-    return {i, UpsampleFuseParts(C, height, width), GramParts::kVecs};
   }
   return {-1, GramBlocks(C, height * width), GramParts::kRead};
 }
@@ -432,7 +438,8 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                  .weight = buffer("weight"),
                                  .height = height,
                                  .width = width,
-                                 .images = shape.images};
+                                 .images = shape.images,
+                                 .partials = written_partials};
         add(node, "downsample", DownsampleLaunch(C, maps_, p, gpu_));
         break;
       }

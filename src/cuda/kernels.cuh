@@ -34,6 +34,7 @@ Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const Dev
 // How many parts of S an image of this size gives where the kernel that writes it leaves them, in
 // its parameters' partials if these are not null.
 int ConvParts(int height, int width);
+int DownsampleParts(int height, int width);  // to 64 channels
 int UpsampleFuseParts(int C, int height, int width);
 
 // The most shared memory that a block of any of these takes.

@@ -4,22 +4,41 @@
 namespace mstpp::cuda {
 namespace {
 
-template <int C, Maps kMaps>
-__global__ void __launch_bounds__(DownsampleShape<C>::kThreads, C == 32 ? 2 : 1)
+template <int C>
+constexpr int kDownsampleBlocks = C == 32 ? 2 : 1;  // of a multiprocessor
+
+template <int C, Maps kMaps, bool kGram = false>
+__global__ void __launch_bounds__(DownsampleShape<C>::kThreads, kDownsampleBlocks<C>)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  Downsample<C, kMaps>(params).Run();
+  Downsample<C, kMaps, kGram>(params).Run();
+}
+
+template <int C>
+int DownsampleStrips(int width) {
+  return CeilDivide(width / 2, DownsampleShape<C>::kColumns);
+}
+// Of a part of S each.
+Segments DownsampleSegments(int height, int width) {
+  return SegmentsOfSize(height / 2, DownsampleStrips<32>(width), kDownsampleBlocks<32>);
 }
 
 template <int C, Maps kMaps>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<C>;
-  const Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads,
-                                        Shape::kSharedBytes};
+  Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads, Shape::kSharedBytes};
+  params.part_rows = 1;
+  if constexpr (C == 32) {
+    if (params.partials != nullptr) {
+      kernel.function = DownsampleKernel<C, kMaps, true>;
+      kernel.shared_bytes = Shape::kGramSharedBytes;
+      params.part_rows = DownsampleSegments(params.height, params.width).rows;
+    }
+  }
   kernel.Prepare();
-  params.strips = CeilDivide(params.width / 2, Shape::kColumns);
+  params.strips = DownsampleStrips<C>(params.width);
   const int items = params.strips * Shape::kParts * params.images;
   const Segments segments =
-      ChooseSegments(params.height / 2, items, kernel.ResidentBlocks(gpu), 2.0, 1);
+      ChooseSegments(params.height / 2, items, kernel.ResidentBlocks(gpu), 2.0, params.part_rows);
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
@@ -65,6 +84,10 @@ Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
 }
 
 }  // namespace
+
+int DownsampleParts(int height, int width) {
+  return DownsampleSegments(2 * height, 2 * width).count * DownsampleStrips<32>(2 * width);
+}
 
 int UpsampleFuseParts(int C, int height, int width) {
   const auto count = [&]<int kC>() {

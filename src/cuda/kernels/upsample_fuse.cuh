@@ -78,6 +78,7 @@ class UpsampleFuse {
       const int parts = (p.height + p.part_rows - 1) / p.part_rows;
       part_ = (image * parts + row_begin_ / p.part_rows) * p.strips +
               static_cast<int>(blockIdx.x) % p.strips;
+      part_end_ = min(row_begin_ + p.part_rows, row_end_);
     }
 
     // The block copies half the strip of a row at a time.
@@ -122,8 +123,9 @@ class UpsampleFuse {
     if constexpr (kGram) {
       __syncthreads();
       if constexpr (kStages) {
+        LeavePartBefore(row_end_ - 1);
         AddStaged(row_end_ - 1);
-        LeavePart();
+        LeavePartBefore(row_end_);
       } else {
         LeaveBoth();
       }
@@ -168,8 +170,8 @@ class UpsampleFuse {
     __syncthreads();
     Fetch(r + Shape::kQueue - 1);
     if constexpr (kStages) {
+      LeavePartBefore(r - 1);
       AddStaged(r - 1);
-      if (r % p_.part_rows == 0 && r > row_begin_) LeavePart();
     }
     const unsigned char* x_row = Row(r) + lane_ * 16;
     const unsigned char* skip_row = x_row + Shape::kInputBytes + a_ * Shape::kSkipRowBytes;
@@ -261,15 +263,12 @@ class UpsampleFuse {
     }
   }
 
-  // The part that ends here; the next begins.
-  MSTPP_DEVICE void LeavePart() {
-    StorePart<C>(p_.partials, part_, (2 * group_ + a_) * kGramTiles, lane_, gram_);
-    MSTPP_UNROLL
-    for (int i = 0; i < kGramTiles; ++i) {
-      MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) gram_[i][j] = 0.f;
-    }
+  // The part that ends before row r is added; the next begins.
+  MSTPP_DEVICE void LeavePartBefore(int r) {
+    if (r != part_end_) return;
+    LeavePart<C>(gram_, p_.partials, part_, (2 * group_ + a_) * kGramTiles, lane_);
     part_ += p_.strips;
+    part_end_ = min(part_end_ + p_.part_rows, row_end_);
   }
 
   // The part of two warps, each of which adds half of the tiles.
@@ -299,7 +298,7 @@ class UpsampleFuse {
   WeightRows weight_[2][2][2 * kSteps], skip_weight_[2][kSteps];
   float gram_[kGramTiles][4] = {};
   int lane_, a_, group_, row_begin_, row_end_;
-  int part_ = 0;                          // of S
+  int part_ = 0, part_end_ = 0;           // of S; the row it ends before
   int64_t row_bytes_;                     // of x, of the skip and of y: as many
   int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
   int x_to_, skip_to_;                    // in a row of the queue

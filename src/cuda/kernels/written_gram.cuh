@@ -86,5 +86,16 @@ MSTPP_DEVICE void StorePart(float* partials, int part, int first, int lane,
     to[i * 32] = make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
   }
 }
+// And begins the next.
+template <int C, int kTiles>
+MSTPP_DEVICE void LeavePart(float (&sum)[kTiles][4], float* partials, int part, int first,
+                            int lane) {
+  StorePart<C>(partials, part, first, lane, sum);
+  MSTPP_UNROLL
+  for (int i = 0; i < kTiles; ++i) {
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) sum[i][j] = 0.f;
+  }
+}
 
 }  // namespace mstpp::cuda
