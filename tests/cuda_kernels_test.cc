@@ -879,6 +879,16 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
                                 [&] { Downsample<C, kMaps, true>(p).Run(); });
     EXPECT_EQ(same, y);
     ExpectGram<2 * C, GramParts::kQuads>(y, height / 2 * (width / 2), partials);
+
+    // The same bits wherever segments begin.
+    auto again = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = again.data();
+    p.rows = part_rows;
+    p.segments = parts;
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(again, partials);
   }
 }
 
@@ -959,7 +969,8 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
   ExpectNear(got, expected, kMaps);
 
   // The same with S on the way.
-  auto partials = NoParts<C>(p.strips * ((height + part_rows - 1) / part_rows) * M::kImages);
+  const int parts = (height + part_rows - 1) / part_rows;
+  auto partials = NoParts<C>(p.strips * parts * M::kImages);
   p.partials = partials.data();
   p.part_rows = part_rows;
   std::vector<unsigned char> same(y.size(), 0x7f);
@@ -969,6 +980,16 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
                               [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
   EXPECT_EQ(same, y);
   ExpectGram<C, GramParts::kVecs>(y, 4 * height * width, partials);
+
+  // The same bits wherever segments begin.
+  auto again = NoParts<C>(p.strips * parts * M::kImages);
+  p.partials = again.data();
+  p.rows = part_rows;
+  p.segments = parts;
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(again, partials);
 }
 
 TEST(KernelsTest, UpsampleFuse) {

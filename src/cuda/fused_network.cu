@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // MST++ on the fused kernels, in FP16 or, with split maps (kernels/lanes.cuh), in TF32. A spectral
-// attention block and the feed-forward network after it are one unit: position and, aside, gram,
-// gram_reduce, attention_logits and attention_matrix; then feed_forward, which joins.
+// attention block and the feed-forward network after it are one unit: position and, aside,
+// gram_reduce, attention_logits and attention_matrix; then feed_forward, which joins. What
+// gram_reduce adds is left by the kernel that writes the block's input, or else by gram.
 #include <cmath>
 #include <map>
 #include <utility>
@@ -268,7 +269,7 @@ std::vector<size_t> FusedNetwork::TemporaryBytes(int attention, const Shape& sha
   const int pixels = (shape.height >> level) * (shape.width >> level);
   std::vector<size_t> bytes(kTemporaries);
   bytes[kD] = n * pixels * C * sizeof(uint16_t);
-  bytes[kPartials] = n * SourceOfGram(attention, shape).count * C * C * sizeof(float);
+  bytes[kPartials] = n * SourceOfGram(attention, shape).count * GramPartBytes(static_cast<int>(C));
   bytes[kGram] = n * C * C * sizeof(float);
   bytes[kLogits] = n * AttentionFloats(channels, node.heads) * sizeof(float);
   bytes[kMatrix] = n * C * C * sizeof(uint16_t);

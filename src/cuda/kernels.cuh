@@ -40,7 +40,7 @@ int UpsampleFuseParts(int C, int height, int width);
 // The most shared memory that a block of any of these takes.
 int FusedSharedBytes(Maps maps);
 
-// How many partial sums of S an image of so many pixels gives: from its size only.
+// How many parts of S an image of so many pixels gives by gram: from its size only.
 int GramBlocks(int C, int pixels);
 Launch GramLaunch(int C, GramParams params);
 Launch GramReduceLaunch(GramReduceParams params);

@@ -28,7 +28,7 @@ struct ConvParams {
   const void* residual;  // the same, or null
   void* y;               // the same (unless the cube is written)
   const void* weight;    // rows [2 halves of the outputs][9 taps][2] (Packer::Rows, kQuads, kVecs)
-  float* partials;       // with kGram: images x strips x segments x parts of S
+  float* partials;       // with kGram: a part of S a block
   const NetworkIo* io;   // of the cube
   int channels;          // of the network
   int height, width, rows, strips, segments, images;
@@ -192,7 +192,7 @@ class Conv3x3 {
     columns_ = 0;
     for (int i = 0; i < kTiles; ++i) {
       if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
-      if (column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
+      if (kGram && column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
     }
     for (int i = 0; i < 3; ++i) {
       const int pixel = (thread >> 2) + i * kRound, column = column_ + pixel;

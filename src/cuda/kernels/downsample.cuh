@@ -81,7 +81,7 @@ class Downsample {
     columns_ = 0;
     for (int n = 0; n < kKept; ++n) {
       if (first + 8 * n < width) columns_ |= kStoreBit << n;
-      if (column + 2 * (lane_ & 3) + 8 * n < width) columns_ |= kPairBit << n;
+      if (kGram && column + 2 * (lane_ & 3) + 8 * n < width) columns_ |= kPairBit << n;
     }
     if constexpr (kGram) {
       const int parts = (p.height / 2 + p.part_rows - 1) / p.part_rows;
@@ -217,13 +217,13 @@ class Downsample {
         // Pair r + 1 is there, pair r - 1 no longer read, and what is given of row r - 1 is there.
         CopyWait<Shape::kQueue - 3>();
         __syncthreads();
-        if constexpr (kGram && kHere) LeavePartBefore(r - 2);
+        if constexpr (kGram && kHere) {
+          LeavePartBefore(r - 2);
+          AddStaged(r - 2);
+        }
       }
       if (i == 4) FetchUpper(r + Shape::kQueue - 1);
       if (i == 5) FetchLower(r + Shape::kQueue - 1);
-      if constexpr (kGram && kHere) {
-        if (i == 5) AddStaged(r - 2);
-      }
       if (i == 6 && kHere) Finish(r - 1);
     }
     if constexpr (kHere) Keep(r, sum);

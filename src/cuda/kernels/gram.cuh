@@ -4,6 +4,9 @@
 // Every block leaves its sum over a fixed share of the pixels; GramReduce adds these in a fixed
 // order. The shares depend on the image's size only, so neither a batch nor the GPU changes a bit.
 //
+// Most maps come with such sums from the kernels that write them (written_gram.cuh), and only the
+// reduction is left. Gram16 reads those of downsampling to 128 channels and of feed_forward.
+//
 // Gram16 (FP16): both operands of the product are X transposed, eight channels by eight pixels at a
 // time. A warp's load has pixels in rows; movmatrix turns it. S is symmetric: of the 8-column tiles
 // in each 16-row band only those from the diagonal on are computed. Up to 64 channels every warp
@@ -17,7 +20,7 @@ namespace mstpp::cuda {
 
 struct GramParams {
   const void* x;    // images x pixels x C
-  float* partials;  // images x blocks x C x C
+  float* partials;  // images x blocks x parts of S
   int pixels, blocks, images;
 };
 
@@ -179,6 +182,9 @@ class Gram16 {
   const GramParams& p_;
   int lane_, warp_;
 };
+
+// Of a part of S as tiles: Gram16's or a writing kernel's.
+constexpr size_t GramPartBytes(int C) { return static_cast<size_t>(C / 16) * (C / 16 + 1) * 512; }
 
 struct GramReduceParams {
   const float* partials;  // images x blocks x size

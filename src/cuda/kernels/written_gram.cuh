@@ -5,9 +5,12 @@
 // in columns. Rounded and packed, two such tiles are mma.sync's first operand for S as they are:
 // sixteen channels, a band, by sixteen pixels; and half of that, eight channels, is its second.
 //
-// A part of S is C / 16 bands of tiles, sixteen channels by eight, as the lanes hold them: those
-// that one warp a band sums if it has that band's pixels. Of a pair of bands next to each other,
-// the first has the tiles; two bands opposite each other share them.
+// S is symmetric, so a part of it is of every band three tiles of eight columns, or with 64 channels
+// five, as the lanes hold them: the two on the diagonal; with 64 channels, whose four bands are a
+// ring, the two with the next band; and one of the two that it and the opposite band have together.
+//
+// What a part covers depends on the image's size only, so neither a batch nor the GPU changes a
+// bit. Either a kernel's blocks are cut so and leave one each, or they leave one every few rows.
 #pragma once
 
 #include "cuda/kernels/weight_rows.cuh"
@@ -40,9 +43,10 @@ MSTPP_DEVICE WeightRows GramRows(const float (&first)[4], const float (&second)[
 }
 MSTPP_DEVICE WeightRows GramRows(const float (&first)[4], const float (&second)[4],
                                  bool first_inside, bool second_inside) {
-  const WeightRows rows = GramRows(first, second);
-  return {{first_inside ? rows.a[0] : 0u, first_inside ? rows.a[1] : 0u,
-           second_inside ? rows.a[2] : 0u, second_inside ? rows.a[3] : 0u}};
+  return {{first_inside ? HalfPack(first[0], first[1]) : 0u,
+           first_inside ? HalfPack(first[2], first[3]) : 0u,
+           second_inside ? HalfPack(second[0], second[1]) : 0u,
+           second_inside ? HalfPack(second[2], second[3]) : 0u}};
 }
 
 // sum += x' y: of y eight channels, the first or, if `upper`, the last.
