@@ -602,6 +602,38 @@ TEST(KernelsTest, Gelu) {
   }
 }
 
+// That the parts which a kernel left of S give the S of the halves in the maps that it wrote.
+template <int C, GramParts kParts>
+void ExpectGram(const std::vector<unsigned char>& y, int pixels,
+                const std::vector<float>& partials) {
+  constexpr int kPartFloats = Gram16Shape<C>::kAllTiles * 128;
+  const int blocks = static_cast<int>(partials.size()) / kPartFloats / Memory::kImages;
+  std::vector<float> s(Memory::kImages * C * C, NAN);
+  const GramReduceParams p{partials.data(), s.data(), blocks, C * C, Memory::kImages};
+  Emulator::Instance().Launch(kReduceBlocks<C> * p.images, kReduceThreads, kReduceThreads * 16,
+                              [&] { Gram16ReduceBody<C, kParts>(p); });
+  for (int image = 0; image < Memory::kImages; ++image) {
+    Doubles expected(C * C, 0.0), pixel(C);
+    for (int q = 0; q < pixels; ++q) {
+      for (int c = 0; c < C; ++c) {
+        pixel[c] = Memory::Get(&y[((static_cast<size_t>(image) * pixels + q) * C + c) * 2]);
+      }
+      for (int i = 0; i < C; ++i) {
+        for (int j = 0; j < C; ++j) expected[i * C + j] += pixel[i] * pixel[j];
+      }
+    }
+    for (int i = 0; i < C * C; ++i) {
+      ASSERT_NEAR(s[image * C * C + i], expected[i], 1e-5 * pixels)
+          << image << " " << i / C << " " << i % C;
+    }
+  }
+}
+// Parts of S, and nothing in them yet.
+template <int C>
+std::vector<float> NoParts(int count) {
+  return std::vector<float>(static_cast<size_t>(count) * Gram16Shape<C>::kAllTiles * 128, NAN);
+}
+
 // Of n channels, weights [output][input][tap]; `one`: the last channel of all stays 1.
 std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
   Packer packer;
@@ -652,6 +684,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
                .residual = with_residual ? r_bytes.data() : nullptr,
                .y = y.data(),
                .weight = weight.data(),
+               .partials = nullptr,
                .io = nullptr,
                .channels = n,
                .height = height,
@@ -666,6 +699,18 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  if (!with_residual) {
+    auto partials = NoParts<32>(blocks);
+    p.partials = partials.data();
+    std::vector<unsigned char> same(y.size(), 0x7f);
+    p.y = same.data();
+    Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
+                                [&] { Conv3x3<false, kMaps, CubeWriter, true>(p).Run(); });
+    EXPECT_EQ(same, y);
+    ExpectGram<32, GramParts::kQuads>(y, height * width, partials);
+  }
 
   // The same into a cube, cropped: channels first, with rows of odd and of even length, and last.
   const int h = height - 1;
@@ -703,6 +748,7 @@ TEST(KernelsTest, Conv3x3) {
   TestConv3x3<Maps::kHalf>(8, 72, 8, true);
   TestConv3x3<Maps::kHalf>(4, 40, 1, true);
   TestConv3x3<Maps::kHalf>(4, 32, 2, false);
+  TestConv3x3<Maps::kHalf>(5, 44, 1, false);
 }
 
 // A cube of halves has the bits of one of floats, rounded; nothing is written behind a picture's.
@@ -725,6 +771,7 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
                      .residual = residual.data(),
                      .y = nullptr,
                      .weight = weight.data(),
+                     .partials = nullptr,
                      .io = &io,
                      .channels = channels,
                      .height = height,
@@ -853,7 +900,7 @@ TEST(KernelsTest, SplitImageConv) {
 }
 
 template <int C, Maps kMaps>
-void TestDownsample(int height, int width, int rows, int channels) {
+void TestDownsample(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(5);
   const int n = 2 * channels;
@@ -899,22 +946,49 @@ void TestDownsample(int height, int width, int rows, int channels) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  if constexpr (C == 32) {
+    const int parts = (height / 2 + part_rows - 1) / part_rows;
+    auto partials = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = partials.data();
+    p.part_rows = part_rows;
+    std::vector<unsigned char> same(y.size(), 0x7f);
+    p.y = same.data();
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(same, y);
+    ExpectGram<2 * C, GramParts::kQuads>(y, height / 2 * (width / 2), partials);
+
+    // The same bits wherever segments begin.
+    auto again = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = again.data();
+    p.rows = part_rows;
+    p.segments = parts;
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(again, partials);
+  }
 }
 
 TEST(KernelsTest, Downsample) {
-  TestDownsample<32, Maps::kHalf>(16, 72, 3, 31);
-  TestDownsample<32, Maps::kHalf>(4, 64, 1, 31);
-  TestDownsample<64, Maps::kHalf>(12, 24, 4, 62);
-  TestDownsample<64, Maps::kHalf>(4, 68, 1, 62);
+  TestDownsample<32, Maps::kHalf>(16, 72, 3, 3, 31);
+  TestDownsample<32, Maps::kHalf>(4, 64, 1, 1, 31);
+  TestDownsample<32, Maps::kHalf>(14, 84, 6, 2, 31);
+  TestDownsample<32, Maps::kHalf>(12, 24, 4, 1, 31);
+  TestDownsample<64, Maps::kHalf>(12, 24, 4, 4, 62);
+  TestDownsample<64, Maps::kHalf>(4, 68, 1, 1, 62);
 }
 
 TEST(KernelsTest, SplitDownsample) {
-  TestDownsample<32, Maps::kSplit>(10, 72, 3, 31);
-  TestDownsample<64, Maps::kSplit>(6, 24, 2, 62);
+  TestDownsample<32, Maps::kSplit>(10, 72, 3, 3, 31);
+  TestDownsample<64, Maps::kSplit>(6, 24, 2, 2, 62);
 }
 
 template <int C, Maps kMaps>
-void TestUpsampleFuse(int height, int width, int rows, int channels) {
+void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(6);
   const auto images = M::DrawBatch(generator, height, width, 2 * C, 2 * channels, kMaps);
@@ -974,17 +1048,40 @@ void TestUpsampleFuse(int height, int width, int rows, int channels) {
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  const int parts = (height + part_rows - 1) / part_rows;
+  auto partials = NoParts<C>(p.strips * parts * M::kImages);
+  p.partials = partials.data();
+  p.part_rows = part_rows;
+  std::vector<unsigned char> same(y.size(), 0x7f);
+  p.y = same.data();
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(same, y);
+  ExpectGram<C, GramParts::kVecs>(y, 4 * height * width, partials);
+
+  // The same bits wherever segments begin.
+  auto again = NoParts<C>(p.strips * parts * M::kImages);
+  p.partials = again.data();
+  p.rows = part_rows;
+  p.segments = parts;
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(again, partials);
 }
 
 TEST(KernelsTest, UpsampleFuse) {
-  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 31);
-  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 62);
-  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 62);
+  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 5, 31);
+  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 2, 62);
+  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 1, 62);
 }
 
 TEST(KernelsTest, SplitUpsampleFuse) {
-  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 31);
-  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 62);
+  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 2, 31);
+  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 2, 62);
 }
 
 template <int C>
@@ -998,8 +1095,8 @@ void TestGram(int pixels, int blocks) {
   Emulator::Instance().Launch(blocks, Shape::kWarps * 32, Shape::kSharedBytes,
                               [&] { Gram16<C>(p).Run(); });
   const GramReduceParams r{partials.data(), s.data(), blocks, C * C, 1};
-  Emulator::Instance().Launch(Shape::kAllTiles, kReduceThreads, kReduceThreads * 16,
-                              [&] { Gram16ReduceBody<C>(r); });
+  Emulator::Instance().Launch(kReduceBlocks<C>, kReduceThreads, kReduceThreads * 16,
+                              [&] { Gram16ReduceBody<C, GramParts::kRead>(r); });
   for (int i = 0; i < C; ++i) {
     for (int j = 0; j < C; ++j) {
       double sum = 0;
@@ -1013,6 +1110,19 @@ TEST(KernelsTest, Gram) {
   TestGram<32>(200, 2);
   TestGram<64>(136, 2);
   TestGram<128>(40, 1);
+}
+
+template <MatrixForm kForm>
+void RunAttentionMatrix(const AttentionParams& p, int blocks) {
+  const int threads = AttentionMatrixThreads(p.channels);
+  const int shared_bytes = AttentionShape(p.channels, p.heads, p.C, threads).size * 4;
+  Emulator::Instance().Launch(blocks, threads, shared_bytes, [&] {
+    if (threads == kAttentionThreads) {
+      AttentionMatrixBody<kForm, kAttentionThreads>(p);
+    } else {
+      AttentionMatrixBody<kForm, kManyAttentionThreads>(p);
+    }
+  });
 }
 
 void TestAttentionMatrix(int heads, int width, int C) {
@@ -1043,7 +1153,7 @@ void TestAttentionMatrix(int heads, int width, int C) {
   const auto q = matrix(wq, true), k = matrix(wk, true), v = matrix(wv, false),
              pr = matrix(wp, true);
   std::vector<float> plain(C * C, NAN);
-  std::vector<uint16_t> tiles(C * C, 0x7e00);  // NaN
+  std::vector<uint16_t> tiles(C * C, 0x7e00), bricks = tiles;  // NaN
   AttentionParams p{.s = s.data(),
                     .wq = q.data(),
                     .wk = k.data(),
@@ -1058,14 +1168,14 @@ void TestAttentionMatrix(int heads, int width, int C) {
                     .C = C,
                     .images = 1,
                     .stride = stride};
-  const int shared_bytes = AttentionShape(n, heads, C).size * 4;
+  const int shared_bytes = AttentionShape(n, heads, C, kAttentionThreads).size * 4;
   Emulator::Instance().Launch(AttentionLogitsBlocks(n, heads), kAttentionThreads, shared_bytes,
                               [&] { AttentionLogitsBody(p); });
-  Emulator::Instance().Launch(C / kAttentionRows, kAttentionThreads, shared_bytes,
-                              [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
+  RunAttentionMatrix<MatrixForm::kPlain>(p, C / kAttentionRows);
   p.matrix = tiles.data();
-  Emulator::Instance().Launch(C / kAttentionRows, kAttentionThreads, shared_bytes,
-                              [&] { AttentionMatrixBody<MatrixForm::kHalfTiles>(p); });
+  RunAttentionMatrix<MatrixForm::kHalfTiles>(p, C / kAttentionRows);
+  p.matrix = bricks.data();
+  RunAttentionMatrix<MatrixForm::kHalfBricks>(p, C / kAttentionRows);
 
   // As published: queries and keys of every pixel.
   const auto project = [&](const Doubles& w) {
@@ -1112,6 +1222,7 @@ void TestAttentionMatrix(int heads, int width, int C) {
       ASSERT_NEAR(plain[(c / 16 * C + o) * 16 + c % 16], wanted, 1e-5) << o << " " << c;
       const double tile = o < n && c == C - 1 ? 0.5 : wanted;
       ASSERT_NEAR(HalfLow(tiles[TileWeight(o, c, C / 32)]), tile, 1e-3) << o << " " << c;
+      ASSERT_EQ(bricks[BrickWeight(o, c, C)], tiles[TileWeight(o, c, C / 32)]) << o << " " << c;
     }
   }
 }
@@ -1152,11 +1263,10 @@ TEST(KernelsTest, SoftmaxOfManyBands) {
                           .C = n,
                           .images = 1,
                           .stride = n};
-  const int shared_bytes = AttentionShape(n, 1, n).size * 4, blocks = 3;
+  const int shared_bytes = AttentionShape(n, 1, n, kAttentionThreads).size * 4, blocks = 3;
   Emulator::Instance().Launch(AttentionLogitsBlocks(n, 1), kAttentionThreads, shared_bytes,
                               [&] { AttentionLogitsBody(p); });
-  Emulator::Instance().Launch(blocks, kAttentionThreads, shared_bytes,
-                              [&] { AttentionMatrixBody<MatrixForm::kPlain>(p); });
+  RunAttentionMatrix<MatrixForm::kPlain>(p, blocks);
   for (int i = 0; i < blocks * kAttentionRows; ++i) {
     Doubles expected(n);
     double sum = 0;

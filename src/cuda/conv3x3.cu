@@ -4,24 +4,34 @@
 namespace mstpp::cuda {
 namespace {
 
-template <bool kCube, Maps kMaps, class Writer = CubeWriter>
-__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, 6)
+constexpr int kConvBlocks = 6;  // of a multiprocessor
+
+template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
+__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, kConvBlocks)
     ConvKernel(const __grid_constant__ ConvParams params) {
-  Conv3x3<kCube, kMaps, Writer>(params).Run();
+  Conv3x3<kCube, kMaps, Writer, kGram>(params).Run();
+}
+
+int ConvStrips(int width) { return CeilDivide(width, ConvShape<Maps::kHalf>::kColumns); }
+Segments ConvSegments(int height, int width) {
+  return SegmentsOfSize(height, ConvStrips(width), kConvBlocks);
 }
 
 template <Maps kMaps>
 Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
   using Shape = ConvShape<kMaps>;
-  const auto function = output == ConvOutput::kMap    ? ConvKernel<false, kMaps>
+  const bool gram = params.partials != nullptr;
+  const auto function = gram                          ? ConvKernel<false, kMaps, CubeWriter, true>
+                        : output == ConvOutput::kMap  ? ConvKernel<false, kMaps>
                         : output == ConvOutput::kCube ? ConvKernel<true, kMaps>
                                                       : ConvKernel<true, kMaps, HalfCubeWriter>;
   const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
   kernel.Prepare();
-  params.strips = CeilDivide(params.width, Shape::kColumns);
+  params.strips = ConvStrips(params.width);
   const int items = params.strips * params.images;
   const Segments segments =
-      ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0, 1);
+      gram ? ConvSegments(params.height, params.width)
+           : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0, 1);
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
@@ -44,6 +54,10 @@ Launch LaunchImageConv(ImageConvParams params) {
 }
 
 }  // namespace
+
+int ConvParts(int height, int width) {
+  return ConvSegments(height, width).count * ConvStrips(width);
+}
 
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {
   return WithMaps(maps, [&]<Maps kMaps>() { return LaunchConv<kMaps>(output, params, gpu); });

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // MST++ on the fused kernels, in FP16 or, with split maps (kernels/lanes.cuh), in TF32. A spectral
-// attention block and the feed-forward network after it are one unit: position and, aside, gram,
-// gram_reduce, attention_logits and attention_matrix; then feed_forward, which joins.
+// attention block and the feed-forward network after it are one unit: position and, aside,
+// gram_reduce, attention_logits and attention_matrix; then feed_forward, which joins. What
+// gram_reduce adds is left by the kernel that writes the block's input, or else by gram.
 #include <cmath>
 #include <map>
 #include <utility>
@@ -64,9 +65,17 @@ class FusedNetwork final : public DeviceNetwork {
 
   DeviceBuffer Upload(Packer& packer);
 
+  // Where an attention node's S comes from: the node whose kernel leaves its parts as it writes the
+  // map, or -1 if gram reads that; how many parts an image has, and whose.
+  struct GramSource {
+    int writer, count;
+    GramParts parts;
+  };
+  GramSource SourceOfGram(int attention, const Shape& shape) const;
+  int GramReader(int writer) const;
   size_t HalfBytes(const Value& value, const Shape& shape) const;
   Layout Plan(const Shape& shape, bool taps) const;
-  std::vector<size_t> TemporaryBytes(const Node& node, const Shape& shape) const;
+  std::vector<size_t> TemporaryBytes(int attention, const Shape& shape) const;
 
   Config config_;
   Graph graph_;
@@ -245,14 +254,49 @@ Buffers FusedNetwork::PackUpsampleFuse(const Node& node, const StateDict& tensor
   return buffers;
 }
 
-std::vector<size_t> FusedNetwork::TemporaryBytes(const Node& node, const Shape& shape) const {
+// The attention node that reads what a node's kernel writes, if that can leave the parts of S; or
+// -1.
+int FusedNetwork::GramReader(int writer) const {
+  const Node& node = graph_.nodes[writer];
+  // No attention reads the first convolution or a sum with a residual.
+  const bool conv = node.op == Op::kConv3x3 && node.input != graph_.input && node.extra < 0;
+  // A block of downsampling has 64 of the outputs.
+  const bool downsample = node.op == Op::kDownsample && graph_.values[node.output].level == 1;
+  if (!conv && !downsample && node.op != Op::kUpsampleFuse) return -1;
+  for (int i = writer + 1; i < static_cast<int>(graph_.nodes.size()); ++i) {
+    const Node& reader = graph_.nodes[i];
+    if (reader.op == Op::kSpectralAttention && reader.input == node.output) return i;
+  }
+  return -1;
+}
+
+FusedNetwork::GramSource FusedNetwork::SourceOfGram(int attention, const Shape& shape) const {
+  const int level = graph_.values[graph_.nodes[attention].input].level;
+  const int C = PaddedChannels(level);
+  const int height = shape.height >> level, width = shape.width >> level;
+  for (int i = 0; i < attention; ++i) {
+    if (GramReader(i) != attention) continue;
+    switch (graph_.nodes[i].op) {
+      case Op::kConv3x3:
+        return {i, ConvParts(height, width), GramParts::kQuads};
+      case Op::kDownsample:
+        return {i, DownsampleParts(height, width), GramParts::kQuads};
+      default:
+        return {i, UpsampleFuseParts(C, height, width), GramParts::kVecs};
+    }
+  }
+  return {-1, GramBlocks(C, height * width), GramParts::kRead};
+}
+
+std::vector<size_t> FusedNetwork::TemporaryBytes(int attention, const Shape& shape) const {
+  const Node& node = graph_.nodes[attention];
   const int level = graph_.values[node.output].level,
             channels = graph_.values[node.output].channels;
   const size_t C = PaddedChannels(level), n = shape.images;
   const int pixels = (shape.height >> level) * (shape.width >> level);
   std::vector<size_t> bytes(kTemporaries);
   bytes[kD] = n * pixels * C * sizeof(uint16_t);
-  bytes[kPartials] = n * GramBlocks(static_cast<int>(C), pixels) * C * C * sizeof(float);
+  bytes[kPartials] = n * SourceOfGram(attention, shape).count * GramPartBytes(static_cast<int>(C));
   bytes[kGram] = n * C * C * sizeof(float);
   bytes[kLogits] = n * AttentionFloats(channels, node.heads) * sizeof(float);
   bytes[kMatrix] = n * C * C * sizeof(uint16_t);
@@ -279,9 +323,11 @@ FusedNetwork::Layout FusedNetwork::Plan(const Shape& shape, bool taps) const {
     // and that one give together; the value between exists for taps only.
     lifetimes[node.input].last = std::max(lifetimes[node.input].last, i + 1);
     if (!taps) lifetimes[node.output].bytes = 0;
-    const std::vector<size_t> bytes = TemporaryBytes(node, shape);
+    const std::vector<size_t> bytes = TemporaryBytes(i, shape);
+    const int writer = SourceOfGram(i, shape).writer;
     for (int t = 0; t < kTemporaries; ++t) {
-      lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], i, i + 1};
+      const int first = t == kPartials && writer >= 0 ? writer : i;
+      lifetimes[layout.values + i * kTemporaries + t] = {bytes[t], first, i + 1};
     }
   }
   layout.memory = PlanMemory(lifetimes);
@@ -308,6 +354,9 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
     const auto temporary = [&](size_t at, int t) -> void* {
       return arena + layout.memory.offsets[layout.values + at * kTemporaries + t];
     };
+    const int reader = GramReader(static_cast<int>(i));
+    auto* written_partials =
+        reader >= 0 ? static_cast<float*>(temporary(reader, kPartials)) : nullptr;
     switch (node.op) {
       case Op::kConv3x3:
         if (node.input == graph_.input) {
@@ -325,6 +374,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                        .residual = node.extra >= 0 ? value(node.extra) : nullptr,
                        .y = last ? nullptr : value(node.output),
                        .weight = buffer("weight"),
+                       .partials = written_partials,
                        .io = io,
                        .channels = config_.bands,
                        .height = height,
@@ -338,7 +388,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         break;
       case Op::kSpectralAttention: {
         const bool warpgroups = WantsWarpgroups(C, maps_, gpu_);
-        const int blocks = GramBlocks(C, height * width);
+        const GramSource source = SourceOfGram(static_cast<int>(i), shape);
         auto* partials = static_cast<float*>(temporary(i, kPartials));
         auto* gram = static_cast<float*>(temporary(i, kGram));
         const AttentionParams attention{.s = gram,
@@ -355,14 +405,16 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                         .C = C,
                                         .images = shape.images,
                                         .stride = (c + 3) / 4 * 4};
-        add(node, "gram",
-            GramLaunch(C, {value(node.input), partials, height * width, blocks, shape.images}),
-            true);
+        if (source.writer < 0) {
+          const GramParams p{value(node.input), partials, height * width, source.count,
+                             shape.images};
+          add(node, "gram", GramLaunch(C, p), true);
+        }
         add(node, "gram_reduce",
-            Gram16ReduceLaunch(C,
+            Gram16ReduceLaunch(C, source.parts,
                                {.partials = partials,
                                 .sum = gram,
-                                .blocks = blocks,
+                                .blocks = source.count,
                                 .size = C * C,
                                 .images = shape.images},
                                gpu_),
@@ -432,7 +484,8 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                  .weight = buffer("weight"),
                                  .height = height,
                                  .width = width,
-                                 .images = shape.images};
+                                 .images = shape.images,
+                                 .partials = written_partials};
         add(node, "downsample", DownsampleLaunch(C, maps_, p, gpu_));
         break;
       }
@@ -444,7 +497,8 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
                                    .skip_weight = buffer("skip"),
                                    .height = height,
                                    .width = width,
-                                   .images = shape.images};
+                                   .images = shape.images,
+                                   .partials = written_partials};
         add(node, "upsample_fuse", UpsampleFuseLaunch(C / 2, maps_, p, gpu_));
         break;
       }

@@ -35,14 +35,20 @@ Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& gpu)
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu);
 Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu);
 
+// How many parts of S an image of this size gives where the kernel that writes it leaves them, in
+// its parameters' partials if these are not null.
+int ConvParts(int height, int width);
+int DownsampleParts(int height, int width);  // to 64 channels
+int UpsampleFuseParts(int C, int height, int width);
+
 // The most shared memory that a block of any of these takes.
 int FusedSharedBytes(Maps maps);
 
-// How many partial sums of S an image of so many pixels gives: from its size only.
+// How many parts of S an image of so many pixels gives by gram: from its size only.
 int GramBlocks(int C, int pixels);
 Launch GramLaunch(int C, GramParams params);
 Launch GramReduceLaunch(GramReduceParams params);
-Launch Gram16ReduceLaunch(int C, GramReduceParams params, const DeviceInfo& gpu);
+Launch Gram16ReduceLaunch(int C, GramParts parts, GramReduceParams params, const DeviceInfo& gpu);
 Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu);
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const DeviceInfo& gpu);
 

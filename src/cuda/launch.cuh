@@ -85,6 +85,18 @@ inline Segments ChooseSegments(int height, int per_segment, int resident, double
   return best;
 }
 
+// The same from an image's size alone, for kernels whose blocks each leave a part of a sum over the
+// image: it must be the same bits in any batch and on any GPU. The cut for one image on an H100
+// with `blocks` on each of its multiprocessors: mostly one wave. As many images as there are in a
+// group are as many such waves, each of which starts anew; longer segments would start less often,
+// but leave places empty if there is one image. Kernels to which those starts matter more, those to
+// 64 channels with their many weights and few rows, take this as the step of a segment instead and
+// leave a part every so many rows, whose bits are the same wherever a segment begins.
+inline Segments SegmentsOfSize(int height, int strips, int blocks) {
+  constexpr int kMultiprocessors = 132;  // whatever the GPU has
+  return ChooseSegments(height, strips, kMultiprocessors * blocks, 2.0, 1);
+}
+
 inline int CeilDivide(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace mstpp::cuda

@@ -444,7 +444,8 @@ std::unique_ptr<DeviceNetwork> MakePortableNetwork(const Network& network, Preci
                                                    const DeviceInfo& device) {
   const Config& config = network.config;
   const int channels = config.channels(config.levels());
-  const AttentionShape attention(channels, channels / config.bands, Stride(channels));
+  const AttentionShape attention(channels, channels / config.bands, Stride(channels),
+                                 AttentionMatrixThreads(channels));
   if (attention.size * 4 > device.shared_bytes) {
     throw Error(ErrorCode::kUnsupported, "cuda",
                 "a network of " + std::to_string(config.bands) + " bands and " +

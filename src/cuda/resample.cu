@@ -4,49 +4,98 @@
 namespace mstpp::cuda {
 namespace {
 
-template <int C, Maps kMaps>
-__global__ void __launch_bounds__(DownsampleShape<C>::kThreads, C == 32 ? 2 : 1)
+template <int C>
+constexpr int kDownsampleBlocks = C == 32 ? 2 : 1;  // of a multiprocessor
+
+template <int C, Maps kMaps, bool kGram = false>
+__global__ void __launch_bounds__(DownsampleShape<C>::kThreads, kDownsampleBlocks<C>)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  Downsample<C, kMaps>(params).Run();
+  Downsample<C, kMaps, kGram>(params).Run();
+}
+
+template <int C>
+int DownsampleStrips(int width) {
+  return CeilDivide(width / 2, DownsampleShape<C>::kColumns);
+}
+// Of a part of S each.
+Segments DownsampleSegments(int height, int width) {
+  return SegmentsOfSize(height / 2, DownsampleStrips<32>(width), kDownsampleBlocks<32>);
 }
 
 template <int C, Maps kMaps>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<C>;
-  const Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads,
-                                        Shape::kSharedBytes};
+  Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads, Shape::kSharedBytes};
+  params.part_rows = 1;
+  if constexpr (C == 32) {
+    if (params.partials != nullptr) {
+      kernel.function = DownsampleKernel<C, kMaps, true>;
+      kernel.shared_bytes = Shape::kGramSharedBytes;
+      params.part_rows = DownsampleSegments(params.height, params.width).rows;
+    }
+  }
   kernel.Prepare();
-  params.strips = CeilDivide(params.width / 2, Shape::kColumns);
+  params.strips = DownsampleStrips<C>(params.width);
   const int items = params.strips * Shape::kParts * params.images;
   const Segments segments =
-      ChooseSegments(params.height / 2, items, kernel.ResidentBlocks(gpu), 2.0, 1);
+      ChooseSegments(params.height / 2, items, kernel.ResidentBlocks(gpu), 2.0, params.part_rows);
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
 }
 
-template <int C, Maps kMaps>
-__global__ void __launch_bounds__(UpsampleFuseShape<C>::kThreads, C == 32 ? 6 : 2)
+template <int C>
+constexpr int kUpsampleFuseBlocks = C == 32 ? 6 : 2;  // of a multiprocessor
+
+template <int C, Maps kMaps, bool kGram>
+__global__ void __launch_bounds__(UpsampleFuseShape<C>::kThreads, kUpsampleFuseBlocks<C>)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
-  UpsampleFuse<C, kMaps>(params).Run();
+  UpsampleFuse<C, kMaps, kGram>(params).Run();
+}
+
+template <int C>
+int UpsampleFuseStrips(int width) {
+  return CeilDivide(width, UpsampleFuseShape<C>::kColumns);
+}
+template <int C>
+Segments UpsampleFuseSegments(int height, int width) {
+  return SegmentsOfSize(height, UpsampleFuseStrips<C>(width), kUpsampleFuseBlocks<C>);
 }
 
 template <int C, Maps kMaps>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<C>;
-  const Kernel<UpsampleFuseParams> kernel{UpsampleFuseKernel<C, kMaps>, Shape::kThreads,
-                                          Shape::kSharedBytes};
+  const bool gram = params.partials != nullptr;
+  const Kernel<UpsampleFuseParams> kernel{
+      gram ? UpsampleFuseKernel<C, kMaps, true> : UpsampleFuseKernel<C, kMaps, false>,
+      Shape::kThreads, gram ? Shape::kGramSharedBytes : Shape::kSharedBytes};
   kernel.Prepare();
-  params.strips = CeilDivide(params.width, Shape::kColumns);
+  params.strips = UpsampleFuseStrips<C>(params.width);
   const int items = params.strips * params.images;
-  const Segments segments =
-      ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0, 1);
+  Segments segments = UpsampleFuseSegments<C>(params.height, params.width);
+  params.part_rows = segments.rows;
+  if (!gram || C == 64) {
+    segments = ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0,
+                              gram ? params.part_rows : 1);
+  }
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
 }
 
 }  // namespace
+
+int DownsampleParts(int height, int width) {
+  return DownsampleSegments(2 * height, 2 * width).count * DownsampleStrips<32>(2 * width);
+}
+
+int UpsampleFuseParts(int C, int height, int width) {
+  const auto count = [&]<int kC>() {
+    return UpsampleFuseSegments<kC>(height / 2, width / 2).count *
+           UpsampleFuseStrips<kC>(width / 2);
+  };
+  return C == 32 ? count.template operator()<32>() : count.template operator()<64>();
+}
 
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu) {
   return WithMaps(maps, [&]<Maps kMaps>() {

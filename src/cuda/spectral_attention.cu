@@ -21,9 +21,10 @@ Launch LaunchPosition(PositionParams params, const DeviceInfo& gpu) {
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 2);
   const int items = params.strips * Shape::kSlices * params.images;
-  // A tenth of the GPU stays free for the kernels from S to M, which run beside this one and are
+  // A share of the GPU stays free for the kernels from S to M, which run beside this one and are
   // what feed_forward waits for.
-  const int warps = kernel.ResidentBlocks(gpu) * kPositionWarps * 9 / 10;
+  constexpr int kTwentieths = C == 32 ? 10 : C == 64 ? 16 : 14;
+  const int warps = kernel.ResidentBlocks(gpu) * kPositionWarps * kTwentieths / 20;
   const Segments segments = ChooseSegments(params.height, items, warps, 4.0, 1);
   params.rows = segments.rows;
   params.segments = segments.count;
@@ -49,16 +50,23 @@ __global__ void __launch_bounds__(kReduceThreads)
   GramReduceBody(params);
 }
 
-template <int C>
+template <int C, GramParts kParts>
 __global__ void __launch_bounds__(kReduceThreads)
     Gram16ReduceKernel(const __grid_constant__ GramReduceParams params) {
-  Gram16ReduceBody<C>(params);
+  Gram16ReduceBody<C, kParts>(params);
 }
 
 template <int C>
-Launch LaunchGram16Reduce(const GramReduceParams& params, const DeviceInfo& gpu) {
-  const Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C>, kReduceThreads, kReduceThreads * 16};
-  return kernel.Bind(Gram16Shape<C>::kAllTiles * params.images, params, gpu.overlaps_kernels());
+Launch LaunchGram16Reduce(GramParts parts, const GramReduceParams& params, const DeviceInfo& gpu) {
+  Kernel<GramReduceParams> kernel{Gram16ReduceKernel<C, GramParts::kRead>, kReduceThreads,
+                                  kReduceThreads * 16};
+  if constexpr (C <= 64) {
+    if (parts == GramParts::kQuads) kernel.function = Gram16ReduceKernel<C, GramParts::kQuads>;
+    if (parts == GramParts::kVecs) kernel.function = Gram16ReduceKernel<C, GramParts::kVecs>;
+  }
+  // Behind gram; kernels that write x do not say LaunchDependents.
+  const bool overlaps = parts == GramParts::kRead && gpu.overlaps_kernels();
+  return kernel.Bind(kReduceBlocks<C> * params.images, params, overlaps);
 }
 
 __global__ void __launch_bounds__(kAttentionThreads)
@@ -66,10 +74,18 @@ __global__ void __launch_bounds__(kAttentionThreads)
   AttentionLogitsBody(params);
 }
 
-template <MatrixForm kForm>
-__global__ void __launch_bounds__(kAttentionThreads)
+template <MatrixForm kForm, int kThreads>
+__global__ void __launch_bounds__(kThreads)
     AttentionMatrixKernel(const __grid_constant__ AttentionParams params) {
-  AttentionMatrixBody<kForm>(params);
+  AttentionMatrixBody<kForm, kThreads>(params);
+}
+
+template <MatrixForm kForm>
+Kernel<AttentionParams> MatrixKernel(const AttentionParams& p) {
+  const int threads = AttentionMatrixThreads(p.channels);
+  return {threads == kAttentionThreads ? AttentionMatrixKernel<kForm, kAttentionThreads>
+                                       : AttentionMatrixKernel<kForm, kManyAttentionThreads>,
+          threads, AttentionShape(p.channels, p.heads, p.C, threads).size * 4};
 }
 
 __global__ void __launch_bounds__(128)
@@ -120,29 +136,26 @@ Launch GramReduceLaunch(GramReduceParams params) {
   return kernel.Bind(params.size / 32 * params.images, params);
 }
 
-Launch Gram16ReduceLaunch(int C, GramReduceParams params, const DeviceInfo& gpu) {
-  if (C == 32) return LaunchGram16Reduce<32>(params, gpu);
-  if (C == 64) return LaunchGram16Reduce<64>(params, gpu);
-  return LaunchGram16Reduce<128>(params, gpu);
+Launch Gram16ReduceLaunch(int C, GramParts parts, GramReduceParams params, const DeviceInfo& gpu) {
+  if (C == 32) return LaunchGram16Reduce<32>(parts, params, gpu);
+  if (C == 64) return LaunchGram16Reduce<64>(parts, params, gpu);
+  return LaunchGram16Reduce<128>(parts, params, gpu);
 }
 
 Launch AttentionLogitsLaunch(AttentionParams params, const DeviceInfo& gpu) {
   const Kernel<AttentionParams> kernel{
       AttentionLogitsKernel, kAttentionThreads,
-      AttentionShape(params.channels, params.heads, params.C).size * 4};
+      AttentionShape(params.channels, params.heads, params.C, kAttentionThreads).size * 4};
   kernel.Prepare();
   return kernel.Bind(AttentionLogitsBlocks(params.channels, params.heads) * params.images, params,
                      gpu.overlaps_kernels());
 }
 
 Launch AttentionMatrixLaunch(MatrixForm form, AttentionParams params, const DeviceInfo& gpu) {
-  Kernel<AttentionParams> kernel{AttentionMatrixKernel<MatrixForm::kPlain>, kAttentionThreads,
-                                 AttentionShape(params.channels, params.heads, params.C).size * 4};
-  if (form == MatrixForm::kHalfTiles) {
-    kernel.function = AttentionMatrixKernel<MatrixForm::kHalfTiles>;
-  } else if (form == MatrixForm::kHalfBricks) {
-    kernel.function = AttentionMatrixKernel<MatrixForm::kHalfBricks>;
-  }
+  const Kernel<AttentionParams> kernel =
+      form == MatrixForm::kHalfTiles    ? MatrixKernel<MatrixForm::kHalfTiles>(params)
+      : form == MatrixForm::kHalfBricks ? MatrixKernel<MatrixForm::kHalfBricks>(params)
+                                        : MatrixKernel<MatrixForm::kPlain>(params);
   kernel.Prepare();
   return kernel.Bind(params.C / kAttentionRows * params.images, params, gpu.overlaps_kernels());
 }

@@ -32,6 +32,11 @@ struct AttentionParams {
 };
 
 constexpr int kAttentionThreads = 256;
+// Of AttentionMatrix with many channels.
+constexpr int kManyAttentionThreads = 512;
+MSTPP_HOST_DEVICE constexpr int AttentionMatrixThreads(int channels) {
+  return channels > 64 ? kManyAttentionThreads : kAttentionThreads;
+}
 constexpr int kAttentionRows = 4;  // a block's
 
 // One image's K'Q, [key][query of the same head], then the norms of the queries, then the keys'.
@@ -45,24 +50,24 @@ MSTPP_HOST_DEVICE inline int AttentionFloats(int channels, int heads) {
 struct AttentionShape {
   int a, r, parts, factor, size;
   bool has_factor;
-  MSTPP_HOST_DEVICE AttentionShape(int channels, int heads, int C) {
+  MSTPP_HOST_DEVICE AttentionShape(int channels, int heads, int C, int threads) {
     a = 0;
     r = a + channels * kAttentionRows;
     parts = r + channels * kAttentionRows;
-    factor =
-        parts + max(kAttentionThreads * 4 * kAttentionRows, ((channels / heads | 1) + 3) / 4 * 4);
+    factor = parts + max(threads * 4 * kAttentionRows, ((channels / heads | 1) + 3) / 4 * 4);
     has_factor = channels * C <= 16384;
     size = factor + (has_factor ? channels * C : 0);
   }
 };
 
 // Starts the copy of a second factor of so many rows to its place, and says where it is to be read.
+template <int kThreads>
 MSTPP_DEVICE const float* StageFactor(const AttentionShape& shape, const float* factor, int rows,
                                       int stride) {
   if (!shape.has_factor) return factor;
   auto* to = reinterpret_cast<float*>(SharedMemory()) + shape.factor;
   MSTPP_UNROLL_4
-  for (int e = 4 * threadIdx.x; e < rows * stride; e += 4 * kAttentionThreads) {
+  for (int e = 4 * threadIdx.x; e < rows * stride; e += 4 * kThreads) {
     CopyAsync(to + e, factor + e, true);
   }
   return to;
@@ -71,13 +76,13 @@ MSTPP_DEVICE const float* StageFactor(const AttentionShape& shape, const float* 
 // out[i][j] = sum over b of a[b][i] w[b][j] for the block's i and all j < columns: a in shared
 // memory, w's rows `stride` apart; they may be read up to a multiple of four columns. Four columns
 // and all i a thread; the sum over b is shared among groups of threads. Ends with a barrier.
-template <bool kAligned, class Emit>
+template <bool kAligned, int kThreads, class Emit>
 MSTPP_DEVICE void BlockRows(const float* a, const float* w, int stride, int columns, int depth,
                             float* parts, Emit emit) {
   for (int first = 0; first < columns; first += 128) {
     const int quads = min(32, (columns - first + 3) / 4);
     const int width = quads <= 8 ? 8 : quads <= 16 ? 16 : 32;
-    const int groups = kAttentionThreads / width;
+    const int groups = kThreads / width;
     const int quad = threadIdx.x % width, group = threadIdx.x / width;
     float sum[kAttentionRows][4] = {};
     if (quad < quads) {
@@ -106,7 +111,7 @@ MSTPP_DEVICE void BlockRows(const float* a, const float* w, int stride, int colu
           make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
     }
     __syncthreads();
-    for (int e = threadIdx.x; e < kAttentionRows * 4 * width; e += kAttentionThreads) {
+    for (int e = threadIdx.x; e < kAttentionRows * 4 * width; e += kThreads) {
       const int i = e / (4 * width), j = e % (4 * width);
       float total = 0.0f;
       MSTPP_UNROLL_8
@@ -124,6 +129,7 @@ MSTPP_HOST_DEVICE inline int AttentionLogitsBlocks(int channels, int heads) {
 }
 
 MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
+  constexpr int kThreads = kAttentionThreads;
   const int width = p.channels / p.heads;
   const int slices = (width + kAttentionRows - 1) / kAttentionRows;
   const int slice = blockIdx.x % slices, head = blockIdx.x / slices % p.heads;
@@ -131,7 +137,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
   const int image = blockIdx.x / slices / p.heads / 2;
   const int first = head * width + slice * kAttentionRows;
   const int rows = min(kAttentionRows, width - slice * kAttentionRows);
-  const AttentionShape shape(p.channels, p.heads, p.C);
+  const AttentionShape shape(p.channels, p.heads, p.C, kThreads);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *a = shared + shape.a, *r = shared + shape.r, *parts = shared + shape.parts;
   float* logits = p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
@@ -139,18 +145,18 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
 
   LaunchDependents();
   const float* w = is_key ? p.wk : p.wq;
-  for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kAttentionThreads) {
+  for (int e = threadIdx.x; e < p.channels * kAttentionRows; e += kThreads) {
     const int b = e / kAttentionRows, i = e % kAttentionRows;
     a[e] = i < rows ? w[b * p.stride + first + i] : 0.0f;
   }
   WaitForPrevious();
   const float* s =
-      StageFactor(shape, p.s + static_cast<size_t>(image) * p.C * p.C, p.channels, p.C);
+      StageFactor<kThreads>(shape, p.s + static_cast<size_t>(image) * p.C * p.C, p.channels, p.C);
   CopyCommit();
   CopyWait<0>();
   __syncthreads();
-  BlockRows<true>(a, s, p.C, p.channels, p.channels, parts,
-                  [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
+  BlockRows<true, kThreads>(a, s, p.C, p.channels, p.channels, parts,
+                            [&](int i, int j, float value) { r[j * kAttentionRows + i] = value; });
 
   const int lane = threadIdx.x & 31, row = threadIdx.x >> 5;
   if (row < rows) {
@@ -162,18 +168,19 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
     if (lane == 0) norms[first + row] = fmaxf(sqrtf(fmaxf(square, 0.0f)), 1e-12f);
   }
   if (is_key) {
-    BlockRows<false>(r, p.wq + head * width, p.stride, width, p.channels, parts,
-                     [&](int i, int j, float value) {
-                       if (i < rows) logits[(first + i) * width + j] = value;
-                     });
+    BlockRows<false, kThreads>(r, p.wq + head * width, p.stride, width, p.channels, parts,
+                               [&](int i, int j, float value) {
+                                 if (i < rows) logits[(first + i) * width + j] = value;
+                               });
   }
 }
 
 // The softmax of the rows `begin` to `end` - 1 of K'Q, of all heads, `stride` apart. A warp takes
 // every eighth, several together for the latency of one.
+template <int kThreads>
 MSTPP_DEVICE void SoftmaxRows(const AttentionParams& p, int image, int begin, int end,
                               float* softmax, int stride) {
-  constexpr int kWarps = kAttentionThreads / 32, kTogether = 8;
+  constexpr int kWarps = kThreads / 32, kTogether = 8;
   const int width = p.channels / p.heads, lane = threadIdx.x & 31;
   const float* logits =
       p.logits + static_cast<size_t>(image) * AttentionFloats(p.channels, p.heads);
@@ -261,13 +268,13 @@ MSTPP_DEVICE int MatrixWeight(int out, int in, int C) {
 }
 
 // One block: a few rows of M, that is, outputs.
-template <MatrixForm kForm>
+template <MatrixForm kForm, int kThreads>
 MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const int width = p.channels / p.heads;
   const int slices = p.C / kAttentionRows;
   const int first = blockIdx.x % slices * kAttentionRows, image = blockIdx.x / slices;
   const int rows = max(0, min(kAttentionRows, p.channels - first));
-  const AttentionShape shape(p.channels, p.heads, p.C);
+  const AttentionShape shape(p.channels, p.heads, p.C, kThreads);
   auto* shared = reinterpret_cast<float*>(SharedMemory());
   float *proj = shared + shape.a, *a = shared + shape.r, *parts = shared + shape.parts;
   const auto put = [&](int out, int in, float value) {
@@ -278,11 +285,11 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
       static_cast<uint16_t*>(p.matrix)[at] = static_cast<uint16_t>(HalfPack(value, 0.0f));
     }
   };
-  for (int b = threadIdx.x; b < p.channels; b += kAttentionThreads) {
+  for (int b = threadIdx.x; b < p.channels; b += kThreads) {
     CopyAsync(proj + b * kAttentionRows, p.wproj + b * p.stride + first, rows > 0);
   }
   LaunchDependents();
-  const float* wv = StageFactor(shape, p.wv, p.channels, p.stride);
+  const float* wv = StageFactor<kThreads>(shape, p.wv, p.channels, p.stride);
   CopyCommit();
   WaitForPrevious();
   const int thread = threadIdx.x;
@@ -295,10 +302,10 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
   const int room = (shape.factor - shape.parts) / odd;
   for (int begin = 0; begin < p.channels; begin += room) {
     const int end = min(begin + room, p.channels);
-    SoftmaxRows(p, image, begin, end, parts, odd);
+    SoftmaxRows<kThreads>(p, image, begin, end, parts, odd);
     CopyWait<0>();
     __syncthreads();
-    for (int column = threadIdx.x; column < p.channels; column += kAttentionThreads) {
+    for (int column = threadIdx.x; column < p.channels; column += kThreads) {
       const int head = column / width;
       auto* result = reinterpret_cast<float4*>(a + column * kAttentionRows);
       float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
@@ -317,10 +324,11 @@ MSTPP_DEVICE void AttentionMatrixBody(const AttentionParams& p) {
     }
     __syncthreads();
   }
-  BlockRows<true>(a, wv, p.stride, p.channels, p.channels, parts, [&](int i, int j, float value) {
-    if (i < rows) put(first + i, j, value);
-  });
-  for (int e = thread; e < kAttentionRows * p.C; e += kAttentionThreads) {
+  BlockRows<true, kThreads>(a, wv, p.stride, p.channels, p.channels, parts,
+                            [&](int i, int j, float value) {
+                              if (i < rows) put(first + i, j, value);
+                            });
+  for (int e = thread; e < kAttentionRows * p.C; e += kThreads) {
     const int i = e / p.C, in = e % p.C;
     if (i >= rows || (in >= p.channels && in < p.C - 1)) put(first + i, in, 0.0f);
   }

@@ -12,10 +12,14 @@
 // rows it touches, whose sums are under way together: it finishes that above, goes on with its own
 // and begins that below. The residual is one more product, with the identity, and so are its rests
 // if maps are split.
+//
+// With kGram, to a feature map and without a residual, each block also leaves its part of S
+// (written_gram.cuh). A warp has one band; what it shares with the other it adds a row later, from
+// where the residual would be in the queue: there both leave their pixels.
 #pragma once
 
 #include "cuda/kernels/io.cuh"
-#include "cuda/kernels/weight_rows.cuh"
+#include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
@@ -24,6 +28,7 @@ struct ConvParams {
   const void* residual;  // the same, or null
   void* y;               // the same (unless the cube is written)
   const void* weight;    // rows [2 halves of the outputs][9 taps][2] (Packer::Rows, kQuads, kVecs)
+  float* partials;       // with kGram: a part of S a block
   const NetworkIo* io;   // of the cube
   int channels;          // of the network
   int height, width, rows, strips, segments, images;
@@ -164,7 +169,7 @@ class HalfCubeWriter {
   int channels_;  // how many of the two to write
 };
 
-template <bool kCube, Maps kMaps, class Writer = CubeWriter>
+template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
 class Conv3x3 {
   using Shape = ConvShape<kMaps>;
   static constexpr int kTiles = Shape::kTiles;
@@ -187,6 +192,7 @@ class Conv3x3 {
     columns_ = 0;
     for (int i = 0; i < kTiles; ++i) {
       if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
+      if (kGram && column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
     }
     for (int i = 0; i < 3; ++i) {
       const int pixel = (thread >> 2) + i * kRound, column = column_ + pixel;
@@ -207,12 +213,19 @@ class Conv3x3 {
     MSTPP_NO_UNROLL
     for (int y = row_begin_ + 1; y < row_end_; ++y) Step<true, true>(y);
     Step<true, false>(row_end_);
+    if constexpr (kGram) {
+      __syncthreads();
+      AddStaged(row_end_);
+      StorePart<32>(p_.partials, blockIdx.x, half_ * kGramTiles, lane_, gram_);
+    }
   }
 
  private:
   // Pixels of a row that the block copies at a time, and the bits of columns_.
   static constexpr int kRound = Shape::kThreads / 4;
-  static constexpr unsigned kStoreBit = 1, kInputBit = 16, kResidualBit = 256;
+  static constexpr unsigned kStoreBit = 1, kInputBit = 16, kResidualBit = 256,
+                            kPairBit = 4096;  // even widths: both of a pair of pixels
+  static constexpr int kGramTiles = WrittenGramShape<32>::kTiles;
 
   MSTPP_DEVICE static unsigned char* Row(int y) {
     return SharedMemory() + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
@@ -234,7 +247,7 @@ class Conv3x3 {
       if (thread < Shape::kPixels * 4 - 2 * Shape::kThreads) {
         CopyAsync(to + 2 * kRound * 64, from + 2 * kRound * 64, bits & kInputBit << 2);
       }
-      if (p_.residual != nullptr && y > row_begin_) {
+      if (!kGram && p_.residual != nullptr && y > row_begin_) {
         from = static_cast<const unsigned char*>(p_.residual) + fetch_ + kPixelBytes - row_bytes_;
         to = Row(y) + Shape::kInputBytes + (thread >> 1 & 1) * Shape::kHalfBytes +
              (thread >> 2) * 32 + (thread & 1) * 16;
@@ -261,6 +274,7 @@ class Conv3x3 {
     __syncthreads();
     Fetch(y + 3);
     const unsigned char* row = Row(y) + lane_ * 16;
+    if constexpr (kGram && kAbove) AddStaged(y - 1);
     float above[kTiles][4], zero[4] = {};
     // Two tiles at a time: six sums in turn hide each other's latency.
     MSTPP_UNROLL
@@ -286,8 +300,12 @@ class Conv3x3 {
         }
       }
     }
+    if constexpr (kGram) {
+      if constexpr (kAbove) AddToBand(y, above);
+      if constexpr (kHere && !kAbove) ClearStaged(y);
+    }
     if constexpr (kAbove) {
-      if (p_.residual != nullptr) AddResidual(y, above);
+      if (!kGram && p_.residual != nullptr) AddResidual(y, above);
       if constexpr (kCube) {
         cube_.Write(above);
       } else {
@@ -307,6 +325,35 @@ class Conv3x3 {
         const uint2 rest = *reinterpret_cast<const uint2*>(from + n * 256 + 2 * Shape::kHalfBytes);
         Multiply(sum[n], identity, HalfPair{rest.x}, HalfPair{rest.y}, sum[n]);
       }
+    }
+  }
+
+  // Where step y leaves a warp's pixels, sixteen after sixteen, for the next.
+  MSTPP_DEVICE static unsigned char* Staged(int y, int half) {
+    return Row(y) + Shape::kInputBytes + half * Shape::kHalfBytes;
+  }
+  MSTPP_DEVICE void ClearStaged(int y) const {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) StoreRows(Staged(y, half_) + n * 256, lane_, {});
+  }
+
+  // Adds the row that step y finished to the warp's own band of S.
+  MSTPP_DEVICE void AddToBand(int y, const float (&sum)[kTiles][4]) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) {
+      const WeightRows rows = GramRows(sum[n], sum[n + 1], (columns_ & kPairBit << n) != 0,
+                                       (columns_ & kPairBit << (n + 1)) != 0);
+      StoreRows(Staged(y, half_) + n * 256, lane_, rows);
+      AddToGram(gram_[0], rows, rows, false);
+      AddToGram(gram_[1], rows, rows, true);
+    }
+  }
+  // And to what both have together, a step later.
+  MSTPP_DEVICE void AddStaged(int y) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles / 2; ++n) {
+      AddToGram(gram_[2], LoadWeightRows(Staged(y, 0), n, lane_),
+                LoadWeightRows(Staged(y, 1), n, lane_), half_ != 0);
     }
   }
 
@@ -335,6 +382,7 @@ class Conv3x3 {
   Writer cube_;
   WeightRows weight_[9][2];
   float here_[kTiles][4], below_[kTiles][4];
+  float gram_[kGramTiles][4] = {};
   int lane_, half_, image_, column_, row_begin_, row_end_;
   int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
   unsigned columns_;                   // which of the thread's columns are inside

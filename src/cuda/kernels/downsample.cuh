@@ -11,9 +11,13 @@
 // The input comes through a queue in shared memory two rows at a time: the lower two taps of one
 // output row and the upper two of the next, whose sums are under way together. A row lies there as
 // its even and its odd columns, so that the pixels of one tap are neighbours.
+//
+// With kGram, from 32 to 64 channels, the blocks also leave parts of S (written_gram.cuh). A warp
+// has one band; all leave a row's pixels in shared memory and add them a row later. Of a block's
+// rows each `part_rows` give a part.
 #pragma once
 
-#include "cuda/kernels/weight_rows.cuh"
+#include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
@@ -23,6 +27,8 @@ struct DownsampleParams {
   const void* weight;  // rows [2 C / 16][16 taps][C / 16] (Packer::Rows, kQuads, kVecs)
   int height, width;   // of the input; even
   int rows, strips, segments, images;
+  float* partials = nullptr;  // with kGram: images x parts of S, strip by strip
+  int part_rows = 0;          // of the output; `rows` is a multiple
 };
 
 template <int C>
@@ -43,10 +49,14 @@ struct DownsampleShape {
   // Sums that are given away, of the last row and the one before.
   static constexpr int kGivenBytes = (kTiles - kKept) * 512;  // of a warp
   static constexpr int kSharedBytes = kQueue * kPairBytes + 2 * kWarps * kGivenBytes;
+  // Pixels for S, of the same two rows: sixteen after sixteen, of these four bands.
+  static constexpr int kStagedBytes = C == 32 ? kTiles / 2 * 4 * kWeightRowsBytes : 0;
+  static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, bool kGram = false>
 class Downsample {
+  static_assert(!kGram || C == 32, "a block must have all channels");
   using Shape = DownsampleShape<C>;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kTiles = Shape::kTiles, kKept = Shape::kKept;
@@ -71,6 +81,12 @@ class Downsample {
     columns_ = 0;
     for (int n = 0; n < kKept; ++n) {
       if (first + 8 * n < width) columns_ |= kStoreBit << n;
+      if (kGram && column + 2 * (lane_ & 3) + 8 * n < width) columns_ |= kPairBit << n;
+    }
+    if constexpr (kGram) {
+      const int parts = (p.height / 2 + p.part_rows - 1) / p.part_rows;
+      part_ = (image * parts + row_begin_ / p.part_rows) * p.strips + item % p.strips;
+      part_end_ = min(row_begin_ + p.part_rows, row_end_);
     }
 
     // The block copies 32 of a row's 66 pixels at a time; some threads one of the last two.
@@ -97,6 +113,10 @@ class Downsample {
       FetchUpper(r);
       FetchLower(r);
     }
+    if constexpr (kGram) {
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; n += 2) StoreRows(Staged(row_begin_ - 2, n, warp_), lane_, {});
+    }
     CopyWait<2>();
     __syncthreads();
     Load(row_begin_ - 1, 0);
@@ -104,13 +124,25 @@ class Downsample {
     MSTPP_NO_UNROLL
     for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
     Step<true, false>(row_end_ - 1);
-    if constexpr (kGroups > 1) __syncthreads();
+    if constexpr (kGroups > 1 || kGram) __syncthreads();
+    if constexpr (kGram) {
+      LeavePartBefore(row_end_ - 2);
+      AddStaged(row_end_ - 2);
+    }
     Finish(row_end_ - 1);
+    if constexpr (kGram) {
+      __syncthreads();
+      LeavePartBefore(row_end_ - 1);
+      AddStaged(row_end_ - 1);
+      LeavePartBefore(row_end_);
+    }
   }
 
  private:
   // The bits of columns_: input, of a row's pixels, and of the first or second row's last.
-  static constexpr unsigned kStoreBit = 1, kInputBit = 16;
+  static constexpr unsigned kStoreBit = 1, kInputBit = 16,
+                            kPairBit = 256;  // even widths: both of a pair of pixels
+  static constexpr int kGramTiles = kGram ? WrittenGramShape<2 * C>::kTiles : 1;
 
   MSTPP_DEVICE static int InRow(int pixel, int chunk) {
     return chunk / 4 * Shape::kPlaneBytes + (pixel & 1) * Shape::kParityBytes + (pixel >> 1) * 64 +
@@ -185,6 +217,10 @@ class Downsample {
         // Pair r + 1 is there, pair r - 1 no longer read, and what is given of row r - 1 is there.
         CopyWait<Shape::kQueue - 3>();
         __syncthreads();
+        if constexpr (kGram && kHere) {
+          LeavePartBefore(r - 2);
+          AddStaged(r - 2);
+        }
       }
       if (i == 4) FetchUpper(r + Shape::kQueue - 1);
       if (i == 5) FetchLower(r + Shape::kQueue - 1);
@@ -218,6 +254,7 @@ class Downsample {
   MSTPP_DEVICE void Finish(int r) {
     const unsigned columns = r >= row_begin_ ? columns_ : 0u;
     auto* to = static_cast<unsigned char*>(p_.y) + store_;
+    if constexpr (kGram) Stage(r);
     MSTPP_UNROLL
     for (int n = 0; n < kKept; ++n) {
       float(&sum)[4] = kept_[n];
@@ -244,10 +281,38 @@ class Downsample {
     store_ += row_bytes_;
   }
 
+  // Where a warp leaves the pixels of row r's tiles n and n + 1, after the barrier that follows.
+  MSTPP_DEVICE static unsigned char* Staged(int r, int n, int warp) {
+    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes +
+           (n / 2 * 4 + warp) * kWeightRowsBytes;
+  }
+  MSTPP_DEVICE void Stage(int r) const {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) {
+      StoreRows(Staged(r, n, warp_), lane_,
+                GramRows(kept_[n], kept_[n + 1], (columns_ & kPairBit << n) != 0,
+                         (columns_ & kPairBit << (n + 1)) != 0));
+    }
+  }
+  // Adds row r to S.
+  MSTPP_DEVICE void AddStaged(int r) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) AddBand(gram_, Staged(r, n, 0), warp_, lane_);
+  }
+  // The part that ends before row r is added; the next begins.
+  MSTPP_DEVICE void LeavePartBefore(int r) {
+    if (r != part_end_) return;
+    LeavePart<2 * C>(gram_, p_.partials, part_, warp_ * kGramTiles, lane_);
+    part_ += p_.strips;
+    part_end_ = min(part_end_ + p_.part_rows, row_end_);
+  }
+
   const DownsampleParams& p_;
   WeightRows weight_[16][2];
   HalfVec ahead_[kTiles];
   float below_[kTiles][4], kept_[kKept][4] = {};
+  float gram_[kGramTiles][4] = {};
+  int part_ = 0, part_end_ = 0;  // of S; the row it ends before
   int lane_, warp_, group_, sixteen_, row_begin_, row_end_;
   int64_t row_bytes_;      // of the input, and of the output: as many
   int64_t fetch_, store_;  // the thread's next

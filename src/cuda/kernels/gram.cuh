@@ -4,6 +4,9 @@
 // Every block leaves its sum over a fixed share of the pixels; GramReduce adds these in a fixed
 // order. The shares depend on the image's size only, so neither a batch nor the GPU changes a bit.
 //
+// Most maps come with such sums from the kernels that write them (written_gram.cuh), and only the
+// reduction is left. Gram16 reads those of downsampling to 128 channels and of feed_forward.
+//
 // Gram16 (FP16): both operands of the product are X transposed, eight channels by eight pixels at a
 // time. A warp's load has pixels in rows; movmatrix turns it. S is symmetric: of the 8-column tiles
 // in each 16-row band only those from the diagonal on are computed. Up to 64 channels every warp
@@ -11,13 +14,13 @@
 // sums are left tile by tile as the lanes hold them; Gram16Reduce puts them in their places.
 #pragma once
 
-#include "cuda/kernels/lanes.cuh"
+#include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
 struct GramParams {
   const void* x;    // images x pixels x C
-  float* partials;  // images x blocks x C x C
+  float* partials;  // images x blocks x parts of S
   int pixels, blocks, images;
 };
 
@@ -48,6 +51,10 @@ MSTPP_DEVICE void AddTo(float4& sum, const float4& x) {
   sum.w += x.w;
 }
 MSTPP_DEVICE void AddTo(float& sum, float x) { sum += x; }
+MSTPP_DEVICE float4 ShuffleXor(const float4& x, int mask) {
+  return make_float4(ShuffleXor(x.x, mask), ShuffleXor(x.y, mask), ShuffleXor(x.z, mask),
+                     ShuffleXor(x.w, mask));
+}
 
 template <int C>
 class Gram16 {
@@ -176,6 +183,9 @@ class Gram16 {
   int lane_, warp_;
 };
 
+// Of a part of S as tiles: Gram16's or a writing kernel's.
+constexpr size_t GramPartBytes(int C) { return static_cast<size_t>(C / 16) * (C / 16 + 1) * 512; }
+
 struct GramReduceParams {
   const float* partials;  // images x blocks x size
   float* sum;             // images x size
@@ -184,21 +194,24 @@ struct GramReduceParams {
 
 constexpr int kReduceThreads = 512;
 
-// Adds this warp's share, every sixteenth, of `count` parts that lie `stride` floats apart; then
-// the warps' sums. The result is warp 0's. Needs kReduceThreads of T in shared memory.
-template <class T>
+// Adds `count` parts that lie `stride` apart. kWidth neighbouring threads have as many entries of
+// `parts`, and of all such teams each its share; then their sums are added. The result is warp 0's.
+// Needs kReduceThreads of T in shared memory.
+template <int kWidth = 32, class T>
 MSTPP_DEVICE T SumParts(const T* parts, int count, size_t stride) {
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / 32, kTeams = kReduceThreads / kWidth;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   T sum{};
   MSTPP_UNROLL_8
-  for (int i = warp; i < count; i += kWarps) AddTo(sum, parts[i * stride]);
+  for (int i = threadIdx.x / kWidth; i < count; i += kTeams) AddTo(sum, parts[i * stride]);
   auto* shared = reinterpret_cast<T*>(SharedMemory());
   shared[threadIdx.x] = sum;
   __syncthreads();
   if (warp == 0) {
     MSTPP_UNROLL
     for (int i = 1; i < kWarps; ++i) AddTo(sum, shared[i * 32 + lane]);
+    MSTPP_UNROLL
+    for (int i = kWidth; i < 32; i *= 2) AddTo(sum, ShuffleXor(sum, i));
   }
   return sum;
 }
@@ -212,38 +225,68 @@ MSTPP_DEVICE void GramReduceBody(const GramReduceParams& p) {
   if (threadIdx.x < 32) p.sum[static_cast<size_t>(image) * p.size + entry] = sum;
 }
 
-// Of Gram16's parts: one tile a block. `size` is C x C.
+// Whose parts: Gram16's, or those of a kernel that writes x with outputs in Packer's order.
+enum class GramParts { kRead, kQuads, kVecs };
+
+// Tile `index` of a part.
+template <int C, GramParts kParts>
+MSTPP_DEVICE GramTile TileOfPart(int index) {
+  if constexpr (kParts == GramParts::kRead) {
+    const int sharer = index / Gram16Shape<C>::kTiles;
+    int band = GramBand<C>(sharer, 0), column8 = 2 * band + index % Gram16Shape<C>::kTiles;
+    for (int i = 0; column8 >= C / 8; ++i) {
+      column8 -= C / 8;
+      band = GramBand<C>(sharer, i + 1);
+      column8 += 2 * band;
+    }
+    return {band, column8};
+  } else {
+    return WrittenGramTile<C>(index);
+  }
+}
+
+// The channel that is `entry` of block `block` of eight: Gram16's lanes, and Vecs, hold their
+// channels four by four; of Quads each lane has four neighbours.
+template <GramParts kParts>
+MSTPP_DEVICE int ChannelOfPart(int block, int entry) {
+  if (kParts == GramParts::kQuads) {
+    return block / 2 * 16 + 4 * (entry >> 1) + 2 * (block % 2) + (entry & 1);
+  }
+  return block / 4 * 32 + 8 * (entry >> 1) + 2 * (block % 4) + (entry & 1);
+}
+
+// Lanes whose entries of a tile a block adds: the fewer, the more blocks, for parts are many.
 template <int C>
+constexpr int kReduceWidth = C == 32   ? 8
+                             : C == 64 ? 16
+                                       : 32;
+template <int C>
+constexpr int kReduceBlocks = Gram16Shape<C>::kAllTiles*(32 / kReduceWidth<C>);  // of an image
+
+// Of parts in tiles. `size` is C x C.
+template <int C, GramParts kParts>
 MSTPP_DEVICE void Gram16ReduceBody(const GramReduceParams& p) {
-  using Shape = Gram16Shape<C>;
+  constexpr int kTiles = Gram16Shape<C>::kAllTiles, kWidth = kReduceWidth<C>;
+  constexpr int kPieces = 32 / kWidth;
   LaunchDependents();
   WaitForPrevious();
-  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const int image = blockIdx.x / Shape::kAllTiles, index = blockIdx.x % Shape::kAllTiles;
+  const int image = blockIdx.x / (kTiles * kPieces), index = blockIdx.x / kPieces % kTiles;
+  const int lane = blockIdx.x % kPieces * kWidth + threadIdx.x % kWidth;
   const float4 sum =
-      SumParts(reinterpret_cast<const float4*>(p.partials) +
-                   (static_cast<size_t>(image) * p.blocks * Shape::kAllTiles + index) * 32 + lane,
-               p.blocks, Shape::kAllTiles * 32);
-  if (threadIdx.x >= 32) return;
-  // The tile's band and column block of eight.
-  const int sharer = index / Shape::kTiles;
-  int band = GramBand<C>(sharer, 0), column8 = 2 * band + index % Shape::kTiles;
-  for (int i = 0; column8 >= C / 8; ++i) {
-    column8 -= C / 8;
-    band = GramBand<C>(sharer, i + 1);
-    column8 += 2 * band;
-  }
-  // Channel `entry` of block 4 k + j of eight: a lane's Vec holds its channels four by four.
-  const auto channel = [](int block, int entry) {
-    return block / 4 * 32 + 8 * (entry >> 1) + 2 * (block % 4) + (entry & 1);
-  };
+      SumParts<kWidth>(reinterpret_cast<const float4*>(p.partials) +
+                           (static_cast<size_t>(image) * p.blocks * kTiles + index) * 32 + lane,
+                       p.blocks, kTiles * 32);
+  if (threadIdx.x >= kWidth) return;
+  const int g = lane >> 2, t = lane & 3;
+  const GramTile tile = TileOfPart<C, kParts>(index);
   float* out = p.sum + static_cast<size_t>(image) * C * C;
   const float values[4] = {sum.x, sum.y, sum.z, sum.w};
   MSTPP_UNROLL
   for (int c = 0; c < 4; ++c) {
-    const int row = channel(2 * band + (c >> 1), g), column = channel(column8, 2 * t + (c & 1));
+    const int row = ChannelOfPart<kParts>(2 * tile.band + (c >> 1), g);
+    const int column = ChannelOfPart<kParts>(tile.column8, 2 * t + (c & 1));
     out[row * C + column] = values[c];
-    if (column8 >= 2 * band + 2) out[column * C + row] = values[c];
+    if (tile.column8 / 2 != tile.band) out[column * C + row] = values[c];
   }
 }
 

@@ -10,9 +10,14 @@
 // output rows that a row of x gives and 32 output channels, with their weights in registers. The
 // rows come through a queue in shared memory: that of x and its two of the skip, each as planes of
 // 16 pixels by 32 channels, and of the skip first those of even columns, then of odd.
+//
+// With kGram the blocks also leave parts of S (written_gram.cuh). With 32 channels a warp has all
+// of its pixels: the two add theirs in the end, a part a block. With 64 every warp has one band,
+// and all leave their pixels in shared memory for the next row's step; of a block's rows each
+// `part_rows` give a part.
 #pragma once
 
-#include "cuda/kernels/weight_rows.cuh"
+#include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
@@ -24,6 +29,8 @@ struct UpsampleFuseParams {
   const void* skip_weight;  // rows [C / 16][C / 16]
   int height, width;        // of x
   int rows, strips, segments, images;
+  float* partials = nullptr;  // with kGram: images x parts of S, strip by strip
+  int part_rows = 0;          // of x; `rows` is a multiple, or with 32 channels the same
 };
 
 template <int C>
@@ -40,9 +47,12 @@ struct UpsampleFuseShape {
   static constexpr int kRowBytes = kInputBytes + 2 * kSkipRowBytes;
   static constexpr int kQueue = 4;  // rows, a power of two
   static constexpr int kSharedBytes = kQueue * kRowBytes;
+  // Pixels for S: of a row of x the sixteen of each tile of either output row, four bands.
+  static constexpr int kStagedBytes = C == 64 ? 2 * kTiles * 4 * kWeightRowsBytes : 0;
+  static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, bool kGram = false>
 class UpsampleFuse {
   using Shape = UpsampleFuseShape<C>;
   static constexpr int kGroups = Shape::kGroups, kTiles = Shape::kTiles;
@@ -63,6 +73,12 @@ class UpsampleFuse {
     columns_ = 0;
     for (int n = 0; n < kTiles; ++n) {
       if (first + 8 * n < p.width) columns_ |= kStoreBit << n;
+    }
+    if constexpr (kStages) {
+      const int parts = (p.height + p.part_rows - 1) / p.part_rows;
+      part_ = (image * parts + row_begin_ / p.part_rows) * p.strips +
+              static_cast<int>(blockIdx.x) % p.strips;
+      part_end_ = min(row_begin_ + p.part_rows, row_end_);
     }
 
     // The block copies half the strip of a row at a time.
@@ -97,13 +113,31 @@ class UpsampleFuse {
       }
     }
     for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
+    if constexpr (kStages) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2 * kTiles; ++i)
+        StoreRows(Staged(row_begin_ - 1, i / 2, i % 2), lane_, {});
+    }
     MSTPP_NO_UNROLL
     for (int r = row_begin_; r < row_end_; ++r) Step(r);
+    if constexpr (kGram) {
+      __syncthreads();
+      if constexpr (kStages) {
+        LeavePartBefore(row_end_ - 1);
+        AddStaged(row_end_ - 1);
+        LeavePartBefore(row_end_);
+      } else {
+        LeaveBoth();
+      }
+    }
   }
 
  private:
   // The bits of columns_.
   static constexpr unsigned kStoreBit = 1, kInputBit = 4, kSkipBit = 16;
+  // Whether warps have only some channels each, so that S needs what others have.
+  static constexpr bool kStages = kGram && C == 64;
+  static constexpr int kGramTiles = WrittenGramShape<C>::kTiles * (kStages ? 1 : C / 16);
 
   MSTPP_DEVICE static unsigned char* Row(int r) {
     return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kRowBytes;
@@ -135,6 +169,10 @@ class UpsampleFuse {
     CopyWait<Shape::kQueue - 2>();
     __syncthreads();
     Fetch(r + Shape::kQueue - 1);
+    if constexpr (kStages) {
+      LeavePartBefore(r - 1);
+      AddStaged(r - 1);
+    }
     const unsigned char* x_row = Row(r) + lane_ * 16;
     const unsigned char* skip_row = x_row + Shape::kInputBytes + a_ * Shape::kSkipRowBytes;
     MSTPP_UNROLL
@@ -164,6 +202,7 @@ class UpsampleFuse {
                    sum[b][m]);
         }
       }
+      if constexpr (kGram) AddOrStage(r, n, sum);
       Store(n, sum);
     }
     store_ += 2 * row_bytes_;
@@ -188,9 +227,78 @@ class UpsampleFuse {
     }
   }
 
+  // Tile n of row r for S. Pixels outside are zeros already: they have no neighbours inside.
+  MSTPP_DEVICE void AddOrStage(int r, int n, const float (&sum)[2][2][4]) {
+    WeightRows rows[2];
+    MSTPP_UNROLL
+    for (int m = 0; m < 2; ++m) rows[m] = GramRows(sum[0][m], sum[1][m]);
+    if constexpr (kStages) {
+      MSTPP_UNROLL
+      for (int m = 0; m < 2; ++m) StoreRows(Staged(r, n, m), lane_, rows[m]);
+    } else {
+      MSTPP_UNROLL
+      for (int i = 0; i < kGramTiles; ++i) {
+        const GramTile tile = WrittenGramTile<C>(i);
+        const WeightRows &x = rows[tile.band], &y = rows[tile.column8 / 2];
+        if constexpr (kMaps == Maps::kSplit) {  // spills otherwise
+          AddToGramByEights(gram_[i], x, y, tile.column8 % 2 != 0);
+        } else {
+          AddToGram(gram_[i], x, y, tile.column8 % 2 != 0);
+        }
+      }
+    }
+  }
+
+  // Where the warp leaves the pixels of tile n, its sixteen m, of row r.
+  MSTPP_DEVICE unsigned char* Staged(int r, int n, int m) const {
+    return Staged(r) + ((2 * n + a_) * 4 + 2 * group_ + m) * kWeightRowsBytes;
+  }
+  MSTPP_DEVICE static unsigned char* Staged(int r) {
+    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes;
+  }
+  MSTPP_DEVICE void AddStaged(int r) {
+    MSTPP_UNROLL
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      AddBand(gram_, Staged(r) + i * 4 * kWeightRowsBytes, 2 * group_ + a_, lane_);
+    }
+  }
+
+  // The part that ends before row r is added; the next begins.
+  MSTPP_DEVICE void LeavePartBefore(int r) {
+    if (r != part_end_) return;
+    LeavePart<C>(gram_, p_.partials, part_, (2 * group_ + a_) * kGramTiles, lane_);
+    part_ += p_.strips;
+    part_end_ = min(part_end_ + p_.part_rows, row_end_);
+  }
+
+  // The part of two warps, each of which adds half of the tiles.
+  MSTPP_DEVICE void LeaveBoth() {
+    constexpr int kHalf = kGramTiles / 2;
+    auto* given = reinterpret_cast<float4*>(SharedMemory());
+    MSTPP_UNROLL
+    for (int i = 0; i < kGramTiles; ++i) {
+      const auto& sum = gram_[i];
+      if (i / kHalf != a_) given[i * 32 + lane_] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    }
+    __syncthreads();
+    float both[kHalf][4];
+    MSTPP_UNROLL
+    for (int i = 0; i < kHalf; ++i) {
+      const float4 other = given[(i + a_ * kHalf) * 32 + lane_];
+      const float others[4] = {other.x, other.y, other.z, other.w};
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        both[i][j] = (a_ == 0 ? gram_[i][j] : gram_[i + kHalf][j]) + others[j];
+      }
+    }
+    StorePart<C>(p_.partials, blockIdx.x, a_ * kHalf, lane_, both);
+  }
+
   const UpsampleFuseParams& p_;
   WeightRows weight_[2][2][2 * kSteps], skip_weight_[2][kSteps];
+  float gram_[kGramTiles][4] = {};
   int lane_, a_, group_, row_begin_, row_end_;
+  int part_ = 0, part_end_ = 0;           // of S; the row it ends before
   int64_t row_bytes_;                     // of x, of the skip and of y: as many
   int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
   int x_to_, skip_to_;                    // in a row of the queue
