@@ -26,10 +26,9 @@ namespace mstpp::cuda {
 // How a map lies in memory, for BeginBoxCopy: images x height x width x channels.
 using BoxMap = CUtensorMap;
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 // Before a barrier behind which a copy overwrites shared memory that this thread has written.
 MSTPP_DEVICE void OrderCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 // Where copies are waited for, turn after turn. Before other threads see it there must be a
 // barrier.
 MSTPP_DEVICE void InitCopies(uint64_t* copies) {
@@ -78,6 +77,7 @@ MSTPP_DEVICE void AwaitCopy(uint64_t* copies, int turn) {
       : "memory");
 }
 #else
+MSTPP_DEVICE void OrderCopies() {}
 MSTPP_DEVICE void InitCopies(uint64_t*) { __trap(); }
 MSTPP_DEVICE void AnnounceCopies(uint64_t*, int) {}
 MSTPP_DEVICE void BeginCopy(void*, const void*, int, uint64_t*) {}
