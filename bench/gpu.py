@@ -221,7 +221,8 @@ def bench_peer(session, peer, precisions, mode="default"):
     done = session.run(command, timeout)
     if done.returncode != 0:
         raise Failure(f"PyTorch failed{last_lines(done.stdout)}")
-    record = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"')))
+    lines = done.stdout.splitlines()  # of which torch.compile, too, may write some in JSON
+    record = json.loads(next(line for line in lines if line.startswith('{"peer"')))
     session.versions.update(record["versions"])
     name = peer if record["mode"] is None else f"{peer} {record['mode']}"
     session.results += [{"runner": name, **row} for row in record["results"]]

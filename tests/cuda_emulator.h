@@ -314,21 +314,9 @@ inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
   for (int i = 0; i < 4; ++i) std::memcpy(MatrixWord(addresses, i, threadIdx.x & 31), &m[i], 4);
 }
 
-template <class T, class A>
-void ProductsBegin(T&, A&) {}
-template <class T, class A>
-void ProductsEnd(T&, A&) {}
-template <int N>
-uint64_t Bricks(const void* bricks) {
-  return reinterpret_cast<uintptr_t>(bricks);
-}
-template <int N>
-uint64_t BricksAt(uint64_t bricks, int s) {
-  return bricks + s * N * 32;
-}
 // A warp's rows of the product: of float a pair of columns, of halves a word.
 template <bool kFirst, class T, int kSize>
-void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], uint64_t b) {
+void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* b) {
   constexpr bool kHalves = sizeof(T) == sizeof(uint32_t) && !std::is_same_v<T, float>;
   constexpr int N = kHalves ? 4 * kSize : 2 * kSize;
   const auto* bricks = reinterpret_cast<const uint16_t*>(b);
@@ -359,6 +347,17 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], uint64_t b) {
         d[4 * j + 2 * side] = sum[0];
         d[4 * j + 2 * side + 1] = sum[1];
       }
+    }
+  }
+}
+template <int N, bool kFirst, class T, int kSize, int kSteps>
+void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
+  const auto* b = static_cast<const unsigned char*>(bricks);
+  for (int s = 0; s < kSteps; ++s) {
+    if (kFirst && s == 0) {
+      MultiplyBricks<true>(d, a[s], b + s * N * 32);
+    } else {
+      MultiplyBricks<false>(d, a[s], b + s * N * 32);
     }
   }
 }

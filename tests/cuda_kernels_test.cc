@@ -295,37 +295,49 @@ Image FeedForwardReference(const Image& x1, const FeedForwardWeights& w) {
   return Product(h, w.w2, x1.C, channels);
 }
 
+// The same as the kernels want them: padded to C channels, with the biases in the column of the
+// last one, W1 without its rows' means.
+struct PaddedFeedForward {
+  const FeedForwardWeights& w;
+  int channels, C;
+
+  float Matrix(int o, int i) const {
+    if (o >= channels) return 0.f;
+    return static_cast<float>(i == C - 1 ? w.bias[o] : i < channels ? w.m[o * channels + i] : 0.0);
+  }
+  float First(int o, int i) const {
+    if (o >= 4 * channels) return 0.f;
+    double mean = 0;
+    for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
+    return kGeluScale * static_cast<float>(i == C - 1     ? w.b1[o]
+                                           : i < channels ? w.w1[o * channels + i] - mean
+                                                          : 0.0);
+  }
+  float Tap(int c, int tap) const {
+    return c < 4 * channels ? kGeluScale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
+  }
+  float Second(int o, int i) const {
+    const int hidden = 4 * channels;
+    return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
+  }
+};
+
 // The kernel's output.
 template <int C, int P, Maps kMaps>
 std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector<Image>& d,
                                   const FeedForwardWeights& w, int rows) {
   using M = Memory;
-  const int channels = x[0].channels, hidden = 4 * channels, height = x[0].height,
-            width = x[0].width, images = static_cast<int>(x.size());
-  const float scale = kGeluScale;
+  const int channels = x[0].channels, height = x[0].height, width = x[0].width,
+            images = static_cast<int>(x.size());
+  const PaddedFeedForward padded{w, channels, C};
   Packer matrix = Packer(), first = Packer(), depthwise = Packer(), second = Packer();
   for (int image = 0; image < images; ++image) {
-    matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) {
-      if (o >= channels) return 0.f;
-      return static_cast<float>(i == C - 1     ? w.bias[o]
-                                : i < channels ? w.m[o * channels + i]
-                                               : 0.0);
-    });
+    matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) { return padded.Matrix(o, i); });
   }
-  first.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) {
-    if (o >= hidden) return 0.f;
-    double mean = 0;
-    for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
-    return scale * static_cast<float>(i == C - 1     ? w.b1[o]
-                                      : i < channels ? w.w1[o * channels + i] - mean
-                                                     : 0.0);
-  });
-  depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, [&](int c, int tap) {
-    return c < hidden ? scale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
-  });
-  second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) {
-    return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
-  });
+  first.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) { return padded.First(o, i); });
+  depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores,
+                      [&](int c, int tap) { return padded.Tap(c, tap); });
+  second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return padded.Second(o, i); });
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
              depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
   const auto x_bytes = M::Store(x, kMaps), d_bytes = M::Store(d, Maps::kHalf);
@@ -360,35 +372,17 @@ std::vector<Image> RunWarpgroupFeedForward(const std::vector<Image>& x, const st
                                            const FeedForwardWeights& w, int blocks) {
   using M = Memory;
   using Shape = WarpgroupFeedForwardShape<C>;
-  const int channels = x[0].channels, hidden = 4 * channels, height = x[0].height,
-            width = x[0].width, images = static_cast<int>(x.size());
+  const int channels = x[0].channels, height = x[0].height, width = x[0].width,
+            images = static_cast<int>(x.size());
+  const PaddedFeedForward padded{w, channels, C};
   Packer matrix, weights, taps;
   for (int image = 0; image < images; ++image) {
-    matrix.Bricks(C, C, [&](int o, int i) {
-      if (o >= channels) return 0.f;
-      return static_cast<float>(i == C - 1     ? w.bias[o]
-                                : i < channels ? w.m[o * channels + i]
-                                               : 0.0);
-    });
+    matrix.Bricks(C, C, [&](int o, int i) { return padded.Matrix(o, i); });
   }
   for (int begin = 0; begin < 4 * C; begin += Shape::kHidden) {
-    weights.Bricks(Shape::kHidden, C, [&](int o, int i) {
-      o += begin;
-      if (o >= hidden) return 0.f;
-      double mean = 0;
-      for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
-      return kGeluScale * static_cast<float>(i == C - 1     ? w.b1[o]
-                                             : i < channels ? w.w1[o * channels + i] - mean
-                                                            : 0.0);
-    });
-    weights.Bricks(C, Shape::kHidden, [&](int o, int i) {
-      i += begin;
-      return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
-    });
-    taps.Taps(Shape::kHidden, [&](int c, int tap) {
-      c += begin;
-      return c < hidden ? kGeluScale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
-    });
+    weights.Bricks(Shape::kHidden, C, [&](int o, int i) { return padded.First(begin + o, i); });
+    weights.Bricks(C, Shape::kHidden, [&](int o, int i) { return padded.Second(o, begin + i); });
+    taps.Taps(Shape::kHidden, [&](int c, int tap) { return padded.Tap(begin + c, tap); });
   }
   const auto matrix_bytes = matrix.Take(), weight_bytes = weights.Take(), tap_bytes = taps.Take(),
              x_bytes = M::Store(x, Maps::kHalf), d_bytes = M::Store(d, Maps::kHalf);

@@ -5,6 +5,11 @@
 namespace mstpp::cuda {
 namespace {
 
+// Blocks that wait take places, which other pictures of a batch can use.
+bool StartsEarly(int images, const DeviceInfo& gpu) {
+  return gpu.overlaps_kernels() && images == 1;
+}
+
 template <int C, int P, int kBlocks, Maps kMaps>
 __global__ void __launch_bounds__(FeedForwardShape<C, P, kMaps>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
@@ -24,9 +29,7 @@ Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
   params.rests = size_t{2} * C * params.images * params.height * params.width;
   params.rows = segments.rows;
   params.segments = segments.count;
-  // Blocks that wait take places, which other pictures of a batch can use.
-  const bool overlaps = gpu.overlaps_kernels() && params.images == 1;
-  return kernel.Bind(items * segments.count, params, overlaps);
+  return kernel.Bind(items * segments.count, params, StartsEarly(params.images, gpu));
 }
 
 template <int C>
@@ -50,9 +53,8 @@ Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const Devic
   params.x_boxes = boxes(params.x);
   params.d_boxes = boxes(params.d);
   const int tiles = params.strips * params.segments * params.images;
-  // Blocks that wait take places, which other pictures of a batch can use.
-  const bool overlaps = gpu.overlaps_kernels() && params.images == 1;
-  return kernel.Bind(std::min(tiles, kernel.ResidentBlocks(gpu)), params, overlaps);
+  return kernel.Bind(std::min(tiles, kernel.ResidentBlocks(gpu)), params,
+                     StartsEarly(params.images, gpu));
 }
 
 }  // namespace

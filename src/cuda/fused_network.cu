@@ -59,7 +59,6 @@ class FusedNetwork final : public DeviceNetwork {
   Buffers PackConv(const Node& node, const StateDict& tensors);
   Buffers PackAttention(const Node& node, const StateDict& tensors);
   Buffers PackFeedForward(const Node& node, const StateDict& tensors);
-  Buffers PackWarpgroupFeedForward(const Node& node, const StateDict& tensors);
   Buffers PackDownsample(const Node& node, const StateDict& tensors);
   Buffers PackUpsampleFuse(const Node& node, const StateDict& tensors);
 
@@ -170,48 +169,38 @@ Buffers FusedNetwork::PackAttention(const Node& node, const StateDict& tensors) 
 
 Buffers FusedNetwork::PackFeedForward(const Node& node, const StateDict& tensors) {
   const int C = PaddedChannels(graph_.values[node.input].level);
-  if (WantsWarpgroups(C, maps_, gpu_)) return PackWarpgroupFeedForward(node, tensors);
   const int c = graph_.values[node.input].channels;
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
-  const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
-  const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
-  Packer weight1, taps, weight2;
-  weight1.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) {
+  const WeightView depthwise_view(tensors.at(node.name + ".fn.net.2.weight"));
+  const WeightView second_view(tensors.at(node.name + ".fn.net.4.weight"));
+  const auto first = [&](int o, int i) {
     if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
     return kGeluScale * folded.at(o, i);
-  });
-  taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores,
-                 [&](int channel, int tap) { return kGeluScale * depthwise.at(channel, 0, tap); });
-  weight2.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return second.at(o, i); });
+  };
+  const auto depthwise = [&](int channel, int tap) {
+    return kGeluScale * depthwise_view.at(channel, 0, tap);
+  };
+  const auto second = [&](int o, int i) { return second_view.at(o, i); };
   Buffers buffers;
-  buffers["weight1"] = Upload(weight1);
-  buffers["depthwise"] = Upload(taps);
-  buffers["weight2"] = Upload(weight2);
-  return buffers;
-}
-
-Buffers FusedNetwork::PackWarpgroupFeedForward(const Node& node, const StateDict& tensors) {
-  const int C = PaddedChannels(graph_.values[node.input].level);
-  const int c = graph_.values[node.input].channels;
-  const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
-  const WeightView depthwise(tensors.at(node.name + ".fn.net.2.weight"));
-  const WeightView second(tensors.at(node.name + ".fn.net.4.weight"));
-  constexpr int kHidden = WarpgroupFeedForwardShape<128>::kHidden;
-  Packer weights, taps;
-  for (int first = 0; first < 4 * C; first += kHidden) {
-    weights.Bricks(kHidden, C, [&](int o, int i) {
-      o += first;
-      if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
-      return kGeluScale * folded.at(o, i);
-    });
-    weights.Bricks(C, kHidden, [&](int o, int i) { return second.at(o, first + i); });
-    taps.Taps(kHidden, [&](int channel, int tap) {
-      return kGeluScale * depthwise.at(first + channel, 0, tap);
-    });
+  if (WantsWarpgroups(C, maps_, gpu_)) {
+    constexpr int kHidden = WarpgroupFeedForwardShape<128>::kHidden;
+    Packer weights, taps;
+    for (int begin = 0; begin < 4 * C; begin += kHidden) {
+      weights.Bricks(kHidden, C, [&](int o, int i) { return first(begin + o, i); });
+      weights.Bricks(C, kHidden, [&](int o, int i) { return second(o, begin + i); });
+      taps.Taps(kHidden, [&](int channel, int tap) { return depthwise(begin + channel, tap); });
+    }
+    buffers["weights"] = Upload(weights);
+    buffers["depthwise"] = Upload(taps);
+  } else {
+    Packer weight1, taps, weight2;
+    weight1.Tiles(4 * C, kVecs, C, kBlocks, first);
+    taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, depthwise);
+    weight2.Tiles(C, kBlocks, 4 * C, kVecs, second);
+    buffers["weight1"] = Upload(weight1);
+    buffers["depthwise"] = Upload(taps);
+    buffers["weight2"] = Upload(weight2);
   }
-  Buffers buffers;
-  buffers["weights"] = Upload(weights);
-  buffers["depthwise"] = Upload(taps);
   return buffers;
 }
 

@@ -176,7 +176,7 @@ MSTPP_DEVICE void AttentionLogitsBody(const AttentionParams& p) {
 }
 
 // The softmax of the rows `begin` to `end` - 1 of K'Q, of all heads, `stride` apart. A warp takes
-// every eighth, several together for the latency of one.
+// every kWarps-th, several together for the latency of one.
 template <int kThreads>
 MSTPP_DEVICE void SoftmaxRows(const AttentionParams& p, int image, int begin, int end,
                               float* softmax, int stride) {

@@ -242,11 +242,7 @@ class FeedForward {
         StoreVec(BaseRests(y + r) + slice,
                  LoadVec(shared_ + Shape::kXRests + r * Shape::kRow + slice));
       }
-      // Without the last channel's 1.
-      const float mean = (moments.sum[r] - 1.0f) * p_.reciprocal_channels;
-      const float square = (moments.squares[r] - 1.0f) * p_.reciprocal_channels;
-      const float variance = fmaxf(fmaf(-mean, mean, square), 0.0f);
-      const float scale = ReciprocalSqrt(variance + 1e-5f);
+      const float scale = NormScale(moments.sum[r], moments.squares[r], p_.reciprocal_channels);
       HalfPair factor, last;
       Set(factor, scale, scale);
       last = factor;

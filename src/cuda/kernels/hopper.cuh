@@ -110,36 +110,13 @@ MSTPP_DEVICE void KeepOrder(T (&registers)[N]) {
   }
 }
 
-// Before the first product of `a` into `d`, and before one whose registers were written since.
-template <class T, int N, int kSteps>
-MSTPP_DEVICE void ProductsBegin(T (&d)[N], uint32_t (&a)[kSteps][4]) {
-  KeepOrder(d);
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-// Waits for all of them. The first factors stay in their registers until then.
-template <class T, int N, int kSteps>
-MSTPP_DEVICE void ProductsEnd(T (&d)[N], uint32_t (&a)[kSteps][4]) {
-  asm volatile(
-      "wgmma.commit_group.sync.aligned;\n"
-      "wgmma.wait_group.sync.aligned 0;" ::
-          : "memory");
-  KeepOrder(d);
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
-}
-
-// The second factor's descriptor, and that of its inputs 16 s and on.
+// The second factor's descriptor, from the inputs 16 s on.
 template <int N>
-MSTPP_DEVICE uint64_t Bricks(const void* bricks) {
+MSTPP_DEVICE uint64_t Bricks(const void* bricks, int s) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(bricks));
   constexpr uint64_t kOutputs = 128 / 16, kInputs = N * 16 / 16;  // from brick to brick
-  return (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
-}
-template <int N>
-MSTPP_DEVICE uint64_t BricksAt(uint64_t bricks, int s) {
-  return bricks + s * (N * 32 / 16);
+  const uint64_t first = (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
+  return first + s * (N * 32 / 16);
 }
 
 // d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn.
@@ -181,23 +158,37 @@ MSTPP_DEVICE void MultiplyBricks(float (&d)[64], const uint32_t (&a)[4], uint64_
 
 #undef MSTPP_PAIRS
 #undef MSTPP_FLOATS
+
+// d = a b or, unless kFirst, d += a b of 16 kSteps inputs, all done at the end: of each step the
+// warp's rows as mma.sync's first operand, and `bricks` of N outputs.
+template <int N, bool kFirst, class T, int kSize, int kSteps>
+MSTPP_DEVICE void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
+  const auto keep_order = [&] {
+    KeepOrder(d);
+    MSTPP_UNROLL
+    for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
+  };
+  keep_order();
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) {
+    if (kFirst && s == 0) {
+      MultiplyBricks<true>(d, a[s], Bricks<N>(bricks, s));
+    } else {
+      MultiplyBricks<false>(d, a[s], Bricks<N>(bricks, s));
+    }
+  }
+  asm volatile(
+      "wgmma.commit_group.sync.aligned;\n"
+      "wgmma.wait_group.sync.aligned 0;" ::
+          : "memory");
+  keep_order();
+}
 #else
-template <class T, int N, int kSteps>
-MSTPP_DEVICE void ProductsBegin(T (&)[N], uint32_t (&)[kSteps][4]) {
+template <int N, bool kFirst, class T, int kSize, int kSteps>
+MSTPP_DEVICE void MultiplyRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
   __trap();
 }
-template <class T, int N, int kSteps>
-MSTPP_DEVICE void ProductsEnd(T (&)[N], uint32_t (&)[kSteps][4]) {}
-template <int N>
-MSTPP_DEVICE uint64_t Bricks(const void*) {
-  return 0;
-}
-template <int N>
-MSTPP_DEVICE uint64_t BricksAt(uint64_t, int) {
-  return 0;
-}
-template <bool kFirst, class T, int N>
-MSTPP_DEVICE void MultiplyBricks(T (&)[N], const uint32_t (&)[4], uint64_t) {}
 #endif
 
 #endif  // MSTPP_EMULATE_CUDA

@@ -214,11 +214,17 @@ MSTPP_DEVICE void MultiplyWide(float (&d)[4], const Rows& x, const HalfVec& w) {
             zero ? 0.f : d[3]);
   }
 }
+// A lane's pair of an 8 x 8 matrix, row or column lane / 4, that has `half` on its diagonal alone.
+constexpr uint32_t kOneHalf = 0x3c00u, kMinusOneHalf = 0xbc00u;
+MSTPP_DEVICE uint32_t OnDiagonal(uint32_t half, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  return t == (g >> 1) ? ((g & 1) ? half << 16 : half) : 0u;
+}
+
 // acc += the pixels themselves, both in blocks of eight, as products with the identity: four
 // instructions, where conversions would take sixteen.
 MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows& x, int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
+  const uint32_t one = OnDiagonal(kOneHalf, lane);
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) {
     const auto& a = x.a[j >> 1];
@@ -230,8 +236,7 @@ MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows& x, int lane) {
 
 // acc without the halves that it rounds to, which Narrow gave: the same with minus the identity.
 MSTPP_DEVICE void SubtractWide(float (&acc)[4][4], const HalfVec& lo, const HalfVec& hi, int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0xbc000000u : 0x0000bc00u) : 0u;
+  const uint32_t one = OnDiagonal(kMinusOneHalf, lane);
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) {
     float(&d)[4] = acc[j];
@@ -246,6 +251,15 @@ MSTPP_DEVICE void Narrow(const float (&acc)[4][4], HalfVec& lo, HalfVec& hi) {
     Set(lo.pair[j], acc[j][0], acc[j][1]);
     Set(hi.pair[j], acc[j][2], acc[j][3]);
   }
+}
+
+// What LN divides a pixel by, as a factor: from the sums of its channels and of their squares, with
+// the last channel's 1 in either.
+MSTPP_DEVICE float NormScale(float sum, float squares, float reciprocal_channels) {
+  const float mean = (sum - 1.0f) * reciprocal_channels;
+  const float square = (squares - 1.0f) * reciprocal_channels;
+  const float variance = fmaxf(fmaf(-mean, mean, square), 0.0f);
+  return ReciprocalSqrt(variance + 1e-5f);
 }
 
 // ---- GELU.

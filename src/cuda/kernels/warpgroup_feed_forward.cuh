@@ -228,8 +228,7 @@ class WarpgroupFeedForward {
   }
   // sum += the rows themselves: channels 16 s and on.
   MSTPP_DEVICE void AddRows(float (&sum)[C / 2], const uint32_t (&a)[4], int s) const {
-    const int g = lane_ >> 2, t = lane_ & 3;
-    const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
+    const uint32_t one = OnDiagonal(kOneHalf, lane_);
     MSTPP_UNROLL
     for (int j = 0; j < 2; ++j) {
       float* at = sum + 8 * s + 4 * j;
@@ -248,17 +247,7 @@ class WarpgroupFeedForward {
     MSTPP_UNROLL
     for (int s = 0; s < kSteps; ++s) LoadFactor(normed[s], x_row, pixel, s);
     float x1[C / 2];
-    const uint64_t matrix = Bricks<C>(shared_ + Shape::kMatrix);
-    ProductsBegin(x1, normed);
-    MSTPP_UNROLL
-    for (int s = 0; s < kSteps; ++s) {
-      if (s == 0) {
-        MultiplyBricks<true>(x1, normed[s], matrix);
-      } else {
-        MultiplyBricks<false>(x1, normed[s], BricksAt<C>(matrix, s));
-      }
-    }
-    ProductsEnd(x1, normed);
+    MultiplyRows<C, true>(x1, normed, shared_ + Shape::kMatrix);
     MSTPP_UNROLL
     for (int s = 0; s < kSteps; ++s) {
       AddRows(x1, normed[s], s);
@@ -286,11 +275,7 @@ class WarpgroupFeedForward {
         total[r] += ShuffleXor(total[r], mask);
         squares[r] += ShuffleXor(squares[r], mask);
       }
-      // Without the last channel's 1.
-      const float mean = (total[r] - 1.0f) * p_.reciprocal_channels;
-      const float square = (squares[r] - 1.0f) * p_.reciprocal_channels;
-      const float variance = fmaxf(fmaf(-mean, mean, square), 0.0f);
-      const float scale = ReciprocalSqrt(variance + 1e-5f);
+      const float scale = NormScale(total[r], squares[r], p_.reciprocal_channels);
       HalfPair factor, last;
       Set(factor, scale, scale);
       last = factor;
@@ -306,17 +291,7 @@ class WarpgroupFeedForward {
   // GELU(W1' LN(x1)) of the warp's pixels, to shared memory.
   MSTPP_DEVICE void Expand(uint32_t (&normed)[kSteps][4], const unsigned char* weights) const {
     uint32_t hidden[kHidden / 4];
-    const uint64_t bricks = Bricks<kHidden>(weights);
-    ProductsBegin(hidden, normed);
-    MSTPP_UNROLL
-    for (int s = 0; s < kSteps; ++s) {
-      if (s == 0) {
-        MultiplyBricks<true>(hidden, normed[s], bricks);
-      } else {
-        MultiplyBricks<false>(hidden, normed[s], BricksAt<kHidden>(bricks, s));
-      }
-    }
-    ProductsEnd(hidden, normed);
+    MultiplyRows<kHidden, true>(hidden, normed, weights);
     const int pixel = 16 * warp_ + (lane_ & 15), turn = pixel % Shape::kPitch;
     unsigned char* row = shared_ + Shape::kMap + pixel * 128;
     MSTPP_UNROLL
@@ -394,13 +369,7 @@ class WarpgroupFeedForward {
     for (int s = 0; s < kHidden / 16; ++s) {
       LoadMatrices(a[s], Factor<Shape::kOutputPanelBytes>(row, turn, s));
     }
-    const uint64_t bricks = Bricks<C>(weights);
-    ProductsBegin(sum, a);
-    MSTPP_UNROLL
-    for (int s = 0; s < kHidden / 16; ++s) {
-      MultiplyBricks<false>(sum, a[s], BricksAt<C>(bricks, s));
-    }
-    ProductsEnd(sum, a);
+    MultiplyRows<C, false>(sum, a, weights);
   }
 
   // The outputs of row `warp_` of the tile: x1 becomes them in its place, then they leave.

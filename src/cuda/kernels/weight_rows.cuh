@@ -26,8 +26,7 @@ MSTPP_DEVICE WeightRows LoadWeightRows(const void* array, int index, int lane) {
 
 // Those that copy sixteen inputs to outputs of the same order.
 MSTPP_DEVICE WeightRows IdentityRows(int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const uint32_t one = t == (g >> 1) ? ((g & 1) ? 0x3c000000u : 0x00003c00u) : 0u;
+  const uint32_t one = OnDiagonal(kOneHalf, lane);
   return {{one, 0u, 0u, one}};
 }
 
