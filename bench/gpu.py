@@ -221,8 +221,9 @@ def bench_peer(session, peer, precisions, mode="default"):
     done = session.run(command, timeout)
     if done.returncode != 0:
         raise Failure(f"PyTorch failed{last_lines(done.stdout)}")
-    lines = done.stdout.splitlines()  # of which torch.compile, too, may write some in JSON
-    record = json.loads(next(line for line in lines if line.startswith('{"peer"')))
+    # The last, for torch.compile writes such lines before.
+    lines = reversed(done.stdout.splitlines())
+    record = json.loads(next(line for line in lines if line.startswith('{"')))
     session.versions.update(record["versions"])
     name = peer if record["mode"] is None else f"{peer} {record['mode']}"
     session.results += [{"runner": name, **row} for row in record["results"]]
