@@ -216,6 +216,12 @@ inline uint32_t HalfFma(uint32_t a, uint32_t b, uint32_t c) {
 inline uint32_t HalfNegatedFma(uint32_t a, uint32_t b, uint32_t c) {
   return HalfFma(a ^ 0x80008000u, b, c);
 }
+inline uint32_t PermuteBytes(uint32_t low, uint32_t high, uint32_t places) {
+  const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) result |= (bytes >> (places >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return result;
+}
 inline uint32_t HalfAbs(uint32_t a) { return a & 0x7fff7fffu; }
 inline uint32_t HalfFmaSaturate(uint32_t a, uint32_t b, uint32_t c) {
   const auto clamp = [](float value) { return value > 0.0f ? std::min(value, 1.0f) : 0.0f; };

@@ -78,8 +78,8 @@ void Packer::Bricks(int outputs, int inputs, const Matrix& weight) {
 }
 
 void Packer::Taps(int channels, const std::function<float(int channel, int tap)>& weight) {
-  for (int tap = 0; tap < 9; ++tap) {
-    for (int c = 0; c < channels; ++c) Put(weight(c ^ 2, tap));
+  for (int c = 0; c < channels; ++c) {
+    for (int tap = 0; tap < 16; ++tap) Put(tap < 9 ? weight(c, tap) : 0.0f);
   }
 }
 

@@ -37,8 +37,7 @@ class Packer {
   void Depthwise(int channels, bool left_diagonals,
                  const std::function<float(int channel, int tap)>& weight);
 
-  // [9 taps][channels], but of four neighbours first the last two: a lane so has its channels' taps
-  // in registers of the other bank than its pixels' channels.
+  // [channels][9 taps and seven zeros].
   void Taps(int channels, const std::function<float(int channel, int tap)>& weight);
 
   std::vector<unsigned char> Take() { return std::move(bytes_); }

@@ -59,6 +59,10 @@ MSTPP_DEVICE uint32_t Bf16Pack(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
 }
+// Of the bytes of low, 0 to 3, and of high, 4 to 7, those that the digits of `places` name.
+MSTPP_DEVICE uint32_t PermuteBytes(uint32_t low, uint32_t high, uint32_t places) {
+  return __byte_perm(low, high, places);
+}
 MSTPP_DEVICE uint32_t AsUint(float value) { return __float_as_uint(value); }
 MSTPP_DEVICE float AsFloat(uint32_t bits) { return __uint_as_float(bits); }
 MSTPP_DEVICE float HalfLow(uint32_t a) { return __low2float(AsHalf2(a)); }

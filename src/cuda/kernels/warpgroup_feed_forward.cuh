@@ -24,7 +24,7 @@ struct WarpgroupFeedForwardParams {
   const void* matrix;     // images of M, b_proj in its last column: bricks (Packer::Bricks)
   const void* weights;    // of every 128 hidden channels bricks of W1, b1 in the last column, and
                           // of W2
-  const void* depthwise;  // [4 C / 128] of Packer::Taps
+  const void* depthwise;  // [4 C] of Packer::Taps
   float reciprocal_channels;  // of the network's, which are less than C
   int height, width, strips, segments, images;
   BoxMap x_boxes, d_boxes;  // x and d, for boxes of a tile with what is around it
@@ -110,6 +110,10 @@ class WarpgroupFeedForward {
     return {segment % p_.segments * Shape::kRows, tile % p_.strips * Shape::kColumns,
             segment / p_.segments};
   }
+
+  // Of a pixel of the hidden channels' maps, for Chunk: eight neighbours differ, and every other of
+  // sixteen.
+  MSTPP_DEVICE static int Turn(int pixel) { return pixel >> 1 ^ (pixel & 1) << 2; }
 
   // Where 16 bytes of a pixel lie in its 128: so that eight pixels' do not meet in a bank. `turn`:
   // the pixel, or whatever differs in neighbours.
@@ -197,16 +201,12 @@ class WarpgroupFeedForward {
                            float (&sum)[C / 2], const F& fetch) const {
     AwaitWeights(weights);
     Expand(normed, Weights(weights));
-    HalfPair taps[9][2];
+    Taps taps;
     LoadTaps(time, taps);
     if (Shape::kAhead && time == 0) OrderCopies();
     __syncthreads();
     fetch();
-    if (warp_ < 8) {
-      ConvolveRows<3>(taps);
-    } else {
-      ConvolveRows<2>(taps);
-    }
+    Convolve(taps);
     __syncthreads();
     if (warp_ >= Shape::kRows) return;
     AwaitWeights(weights + 1);
@@ -292,7 +292,7 @@ class WarpgroupFeedForward {
   MSTPP_DEVICE void Expand(uint32_t (&normed)[kSteps][4], const unsigned char* weights) const {
     uint32_t hidden[kHidden / 4];
     MultiplyRows<kHidden, true>(hidden, normed, weights);
-    const int pixel = 16 * warp_ + (lane_ & 15), turn = pixel % Shape::kPitch;
+    const int pixel = 16 * warp_ + (lane_ & 15), turn = Turn(pixel);
     unsigned char* row = shared_ + Shape::kMap + pixel * 128;
     MSTPP_UNROLL
     for (int s = 0; s < kHidden / 16; s += 2) {
@@ -305,65 +305,95 @@ class WarpgroupFeedForward {
     }
   }
 
-  // For the 3 x 3 a lane has channels 4 lane .. 4 lane + 3 of four columns, in some rows.
-  MSTPP_DEVICE void LoadTaps(int time, HalfPair (&taps)[9][2]) const {
-    const auto* from = static_cast<const uint2*>(p_.depthwise) + time * 9 * 32 + lane_;
+  // The 3 x 3: products by diagonals, as in depthwise.cuh. A warp takes eight channels of rows y
+  // and y + 4 of the tile together, y = 0, 1 or 2, 3; and then eight others. Of each a lane has the
+  // two channels 2 t and 2 t + 1 of columns 2 g and 2 g + 1, g = lane / 4, t = lane % 4.
+  static constexpr int kWarpsOfRows = Shape::kThreads / 32 / 2;
+  static constexpr int kMostEights = (kHidden / 8 + kWarpsOfRows - 1) / kWarpsOfRows;
+  struct Taps {
+    uint4 first[kMostEights];  // of channel g of eight; of the last tap one half
+    uint32_t last[kMostEights];
+  };
+  // Of the channels that the warp takes i-th.
+  MSTPP_DEVICE int Eight(int i) const { return warp_ % kWarpsOfRows + i * kWarpsOfRows; }
+  MSTPP_DEVICE void LoadTaps(int time, Taps& taps) const {
+    MSTPP_UNROLL
+    for (int i = 0; i < kMostEights; ++i) {
+      if (Eight(i) >= kHidden / 8) continue;
+      const auto* from = static_cast<const uint4*>(p_.depthwise) +
+                         ((time * (kHidden / 8) + Eight(i)) * 8 + (lane_ >> 2)) * 2;
+      taps.first[i] = from[0];
+      taps.last[i] = from[1].x;
+    }
+  }
+  MSTPP_DEVICE void Diagonals(const Taps& taps, int i, uint32_t (&diagonals)[9]) const {
+    const bool on = (lane_ & 3) == lane_ >> 3, high = (lane_ & 4) != 0;
+    const uint32_t even = on ? (high ? 0x1044u : 0x4410u) : 0x4444u;
+    const uint32_t odd = on ? (high ? 0x3244u : 0x4432u) : 0x4444u;
+    const uint32_t words[5] = {taps.first[i].x, taps.first[i].y, taps.first[i].z, taps.first[i].w,
+                               taps.last[i]};
     MSTPP_UNROLL
     for (int tap = 0; tap < 9; ++tap) {
-      const uint2 word = from[tap * 32];
-      taps[tap][1].bits = word.x;
-      taps[tap][0].bits = word.y;
+      diagonals[tap] = PermuteBytes(words[tap / 2], 0u, tap % 2 == 0 ? even : odd);
     }
   }
-  // Three rows, or the last two.
-  template <int kRows>
-  MSTPP_DEVICE void ConvolveRows(const HalfPair (&taps)[9][2]) const {
-    const int row = (warp_ >> 2) * 3, column = (warp_ & 3) * 4;
-    const int panel = lane_ >> 4;
-    const unsigned char* from =
-        shared_ + Shape::kMap + panel * Shape::kPanelBytes + (row * Shape::kPitch + column) * 128;
-    unsigned char* to = shared_ + Shape::kFactor + panel * Shape::kOutputPanelBytes +
-                        (row * Shape::kColumns + column) * 128;
-    int offset[6];
+  MSTPP_DEVICE void Convolve(const Taps& taps) const {
+    constexpr int kApart = Shape::kRows / 2;
+    // For LoadMatrices, of the rows y and y + 4 in turn columns 2 g - 1 and 2 g + 1 of the tile,
+    // and for StoreMatrices 2 g and 2 g + 1.
+    const int row = warp_ / kWarpsOfRows * 2, lower = (lane_ >> 3 & 1) * kApart;
+    const int right = lane_ >> 4, eighth = lane_ & 7;
+    int from[4];
     MSTPP_UNROLL
-    for (int i = 0; i < 6; ++i) offset[i] = Chunk(lane_ >> 1, column + i) + 8 * (lane_ & 1);
-    HalfPair sum[kRows][8];
+    for (int r = 0; r < 4; ++r) {
+      const int pixel = (row + r + lower) * Shape::kPitch + 2 * (eighth + right);
+      from[r] = Shape::kMap + pixel * 128 + Chunk(0, Turn(pixel));
+    }
+    const int column = 2 * eighth + right;
+    const int to =
+        Shape::kFactor + ((row + lower) * Shape::kColumns + column) * 128 + Chunk(0, Turn(column));
     MSTPP_UNROLL
-    for (int r = 0; r < kRows + 2; ++r) {
-      HalfPair in[6][2];
+    for (int i = 0; i < kMostEights; ++i) {
+      const int eight = Eight(i), panel = eight / 8, chunk = eight % 8 * 16;
+      if (eight >= kHidden / 8) continue;
+      uint32_t d[9];
+      Diagonals(taps, i, d);
+      HalfPair sum[2][4];  // the even columns of both rows, then the odd
       MSTPP_UNROLL
-      for (int i = 0; i < 6; ++i) {
-        const uint2 word =
-            *reinterpret_cast<const uint2*>(from + (r * Shape::kPitch + i) * 128 + offset[i]);
-        in[i][0].bits = word.x;
-        in[i][1].bits = word.y;
-      }
-      MSTPP_UNROLL
-      for (int y = r < 2 ? 0 : r - 2; y < kRows && y <= r; ++y) {
-        const int ky = r - y;
+      for (int r = 0; r < 4; ++r) {
+        const int offset = (from[r] ^ chunk) + panel * Shape::kPanelBytes;
+        uint32_t even[4], odd[4];  // columns 2 g - 1 and 2 g + 1; 2 g and 2 g + 2
+        LoadMatrices(even, shared_ + offset);
+        LoadMatrices(odd, shared_ + (offset ^ 64) + 128);
         MSTPP_UNROLL
-        for (int kx = 0; kx < 3; ++kx) {
-          MSTPP_UNROLL
-          for (int i = 0; i < 8; ++i) {
-            const HalfPair x = in[i / 2 + kx][i % 2], w = taps[3 * ky + kx][i % 2];
-            sum[y][i] = ky == 0 && kx == 0 ? Mul(x, w) : Fma(x, w, sum[y][i]);
-          }
+        for (int y = r < 2 ? 0 : r - 2; y < 2 && y <= r; ++y) {
+          const int ky = r - y;
+          AddTaps(sum[y][0], sum[y][1], even, odd[0], odd[1], d + 3 * ky, ky == 0);
+          AddTaps(sum[y][2], sum[y][3], odd, even[2], even[3], d + 3 * ky, ky == 0);
         }
       }
-      if (r < 2) continue;
-      Gelu(sum[r - 2]);
       MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        *reinterpret_cast<uint2*>(to + ((r - 2) * Shape::kColumns + i) * 128 + offset[i]) =
-            make_uint2(sum[r - 2][2 * i].bits, sum[r - 2][2 * i + 1].bits);
+      for (int y = 0; y < 2; ++y) {
+        Gelu(sum[y]);
+        StoreMatrices(
+            shared_ + (to ^ chunk) + panel * Shape::kOutputPanelBytes + y * Shape::kColumns * 128,
+            {sum[y][0].bits, sum[y][1].bits, sum[y][2].bits, sum[y][3].bits});
       }
     }
   }
+  // Adds three taps: left and right as one product, and the middle.
+  MSTPP_DEVICE static void AddTaps(HalfPair& lo, HalfPair& hi, const uint32_t (&sides)[4],
+                                   uint32_t middle_lo, uint32_t middle_hi,
+                                   const uint32_t* diagonals, bool first) {
+    MmaHalf(lo.bits, hi.bits, sides[0], sides[1], sides[2], sides[3], diagonals[0], diagonals[2],
+            first ? 0u : lo.bits, first ? 0u : hi.bits);
+    MmaHalf(lo.bits, hi.bits, middle_lo, middle_hi, diagonals[1], lo.bits, hi.bits);
+  }
 
-  // sum += W2 of what ConvolveRows left, of row `warp_` of the tile.
+  // sum += W2 of what Convolve left, of row `warp_` of the tile.
   MSTPP_DEVICE void Contract(float (&sum)[C / 2], const unsigned char* weights) const {
-    const int turn = lane_ & 15;
-    unsigned char* row = shared_ + Shape::kFactor + (16 * warp_ + turn) * 128;
+    const int column = lane_ & 15, turn = Turn(column);
+    unsigned char* row = shared_ + Shape::kFactor + (16 * warp_ + column) * 128;
     uint32_t a[kHidden / 16][4];
     MSTPP_UNROLL
     for (int s = 0; s < kHidden / 16; ++s) {
