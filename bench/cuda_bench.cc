@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times the CUDA backend on the device: pictures and cubes in device memory, batches in groups on
 // lanes as the backend runs them, CUDA events, the median of 200 runs after 50. With --kernels also
-// every kernel by itself.
+// every kernel by itself; with --energy what four seconds of runs take of it, and the clock.
 //
-//   cuda_bench [--size HxW] [--batches 1,16] [--precisions fp16,...] [--kernels] [--portable]
+//   cuda_bench [--size HxW] [--batches 1,16] [--precisions fp16,...] [--portable]
+//     [--kernels] [--energy]
 //     [--group PICTURES] [--lanes N]  instead of the backend's
 //     [--warm-up N] [--runs N] [--seconds S]  fewer runs if a measurement takes longer than that
 //     [--json FILE]
@@ -17,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,7 @@
 #include "model/network.h"
 #include "model/padding.h"
 #include "mstpp/error.h"
+#include "power_meter.h"
 
 namespace mstpp::cuda {
 namespace {
@@ -41,7 +44,7 @@ struct Arguments {
   int warm_up = 50, runs = 200;
   double seconds = 10;
   std::string json;
-  bool kernels = false, portable = false;
+  bool kernels = false, energy = false, portable = false;
 };
 
 std::vector<std::string> Split(const std::string& text) {
@@ -87,6 +90,8 @@ Arguments Parse(int argc, char** argv) {
       a.json = next();
     } else if (flag == "--kernels") {
       a.kernels = true;
+    } else if (flag == "--energy") {
+      a.energy = true;
     } else if (flag == "--portable") {
       a.portable = true;
     } else {
@@ -217,6 +222,34 @@ void Launch(const std::vector<Group>& groups, const std::vector<std::unique_ptr<
   for (size_t i = 1; i < lanes.size(); ++i) order(*lanes[i], *lanes[0]);
 }
 
+struct Energy {
+  double millijoules, watts, megahertz;  // of a run; while they run
+};
+template <class Work>
+Energy MeasureEnergy(const PowerMeter& meter, cudaStream_t stream, const Work& work) {
+  constexpr double kSeconds = 4;
+  const auto run_for = [&](double seconds, std::vector<unsigned>& clocks) {
+    const auto begin = Clock::now();
+    while (SecondsSince(begin) < seconds) {
+      work();
+      work();
+      clocks.push_back(meter.Megahertz());
+      Check(cudaStreamSynchronize(stream), "running");
+    }
+  };
+  std::vector<unsigned> clocks;
+  run_for(kSeconds / 8, clocks);  // until the clock is what the power allows
+  clocks.clear();
+  const uint64_t before = meter.Millijoules();
+  const auto begin = Clock::now();
+  run_for(kSeconds, clocks);
+  const double seconds = SecondsSince(begin);
+  const auto millijoules = static_cast<double>(meter.Millijoules() - before);
+  const auto count = static_cast<double>(clocks.size());
+  return {millijoules / (2 * count), millijoules / 1000 / seconds,
+          std::accumulate(clocks.begin(), clocks.end(), 0.0) / count};
+}
+
 // One record a batch is added to `results`.
 void Bench(const Arguments& a, const Model& model, Precision precision, const DeviceInfo& gpu,
            nlohmann::ordered_json& results) {
@@ -281,6 +314,15 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
                        {"launches", kernels},
                        {"arenaBytes", arena_bytes},
                        {"memoryBytes", used}});
+    if (a.energy) {
+      const Energy e =
+          MeasureEnergy(PowerMeter(a.index), lane.main(), [&] { Launch(groups, lanes, event); });
+      fmt::print("  {:.0f} mJ an image, {:.0f} W, {:.0f} MHz\n", e.millijoules / batch, e.watts,
+                 e.megahertz);
+      results.back()["energyMj"] = e.millijoules;
+      results.back()["powerW"] = e.watts;
+      results.back()["clockMhz"] = e.megahertz;
+    }
     if (a.kernels) {
       lane.SetIo(groups.front().io);
       TimeKernels(compile(groups.front().shape), lane.main(), lane.aside());

@@ -33,6 +33,7 @@ ROOT = HERE.parent
 TOOLS = ["memcheck", "racecheck", "initcheck", "synccheck"]
 STEPS = ["tests", *TOOLS, "bench", "host", "eager", "compile"]
 SIZE, BATCHES = "482x512", "1,16"
+HOST_BATCHES = "1,16,64"  # the last as a folder of photographs
 
 # Small pictures, for compute-sanitizer makes everything slow: every precision and set of kernels,
 # maps of one block and of several, batches, memory of the device, taps.
@@ -191,7 +192,7 @@ def bench_host(session):
     """From a caller's memory and back to it, and how soon a new process has its first cube."""
     for precision, transfers in (("fp16", False), ("fp16", True), ("fp32", False)):
         command = [session.options.bundle / "bin" / "mstpp", "bench", "--device", "cuda"]
-        command += ["--precision", precision, "--size", SIZE, "--batch", BATCHES]
+        command += ["--precision", precision, "--size", SIZE, "--batch", HOST_BATCHES]
         command += ["--iterations", "20", "--no-rates", "--quiet", "--json"]
         command += ["--fp16-transfers"] if transfers else []
         done = session.run(command, 120, only_stdout=True)
