@@ -32,6 +32,8 @@ enum Kind {
   kTanhFloat,
   kExp2,
   kPermute,
+  kFmaBesideMma,
+  kFmaThreeBesideMma,
   kKinds
 };
 const char* const kNames[] = {"HFMA2",
@@ -55,9 +57,11 @@ const char* const kNames[] = {"HFMA2",
                               "tanh of half2",
                               "tanh of float",
                               "ex2 of float",
-                              "PRMT"};
-const int kOperations[] = {64, 4,  16, 16, 4,  16, 16, 16, 16, 16, 64,
-                           64, 64, 64, 64, 64, 16, 16, 16, 16, 16, 16};
+                              "PRMT",
+                              "HFMA2, mma in kernel",
+                              "HFMA2 3, mma in kernel"};
+const int kOperations[] = {64, 4,  16, 16, 4,  16, 16, 16, 16, 16, 64, 64,
+                           64, 64, 64, 64, 16, 16, 16, 16, 16, 16, 64, 64};
 
 template <Kind kKind>
 __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
@@ -73,7 +77,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
   const long long begin = clock64();
   MSTPP_NO_UNROLL
   for (int r = 0; r < rounds; ++r) {
-    if (kKind == kFma) {
+    if (kKind == kFma || kKind == kFmaBesideMma) {
       MSTPP_UNROLL
       for (int u = 0; u < 64; ++u) {
         uint32_t& x = v[u / 4 % 4].pair[u % 4].bits;
@@ -94,13 +98,13 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
         }
       }
     }
-    if (kKind >= kFmaImmediate && kKind <= kMixed) {
+    if ((kKind >= kFmaImmediate && kKind <= kMixed) || kKind == kFmaThreeBesideMma) {
       MSTPP_UNROLL
       for (int u = 0; u < 64; ++u) {
         uint32_t& x = v[u / 4 % 4].pair[u % 4].bits;
         const uint32_t y = AsUint(f[u % 16][1]), z = AsUint(f[(u + 5) % 16][2]);
         if (kKind == kFmaImmediate) x = HalfFma(x, y, 0x48064806u);
-        if (kKind == kFmaThree) x = HalfFma(y, z, x);
+        if (kKind == kFmaThree || kKind == kFmaThreeBesideMma) x = HalfFma(y, z, x);
         if (kKind == kMul) x = HalfMul(x, y);
         if (kKind == kFmaSaturate) x = HalfFmaSaturate(x, y, 0x38003800u);
         if (kKind == kFloatFma || (kKind == kMixed && u % 2 == 0)) {
@@ -146,6 +150,10 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
     }
   }
   const long long end = clock64();
+  // Only in kernels without a product ptxas uses HFMA2.MMA too, which another pipe takes.
+  if (kKind == kFmaBesideMma || kKind == kFmaThreeBesideMma) {
+    MmaHalf(v[0].pair[0].bits, v[0].pair[1].bits, w, c, w, v[0].pair[0].bits, v[0].pair[1].bits);
+  }
   uint32_t sum = 0;
   for (int i = 0; i < 16; ++i) {
     sum ^= v[i / 4].pair[i % 4].bits;
