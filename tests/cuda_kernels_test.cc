@@ -382,8 +382,8 @@ std::vector<Image> RunWarpgroupFeedForward(const std::vector<Image>& x, const st
   for (int begin = 0; begin < 4 * C; begin += Shape::kHidden) {
     weights.Bricks(Shape::kHidden, C, [&](int o, int i) { return padded.First(begin + o, i); });
     weights.Bricks(C, Shape::kHidden, [&](int o, int i) { return padded.Second(o, begin + i); });
-    taps.Taps(Shape::kHidden, [&](int c, int tap) { return padded.Tap(begin + c, tap); });
   }
+  taps.Taps(4 * C, [&](int c, int tap) { return padded.Tap(c, tap); });
   const auto matrix_bytes = matrix.Take(), weight_bytes = weights.Take(), tap_bytes = taps.Take(),
              x_bytes = M::Store(x, Maps::kHalf), d_bytes = M::Store(d, Maps::kHalf);
   std::vector<unsigned char> out(x_bytes.size(), 0x7f);
