@@ -315,11 +315,11 @@ void Bench(const Arguments& a, const Model& model, Precision precision, const De
                        {"arenaBytes", arena_bytes},
                        {"memoryBytes", used}});
     if (a.energy) {
-      const Energy e =
-          MeasureEnergy(PowerMeter(a.index), lane.main(), [&] { Launch(groups, lanes, event); });
+      static const PowerMeter meter(a.index);
+      const Energy e = MeasureEnergy(meter, lane.main(), [&] { Launch(groups, lanes, event); });
       fmt::print("  {:.0f} mJ an image, {:.0f} W, {:.0f} MHz\n", e.millijoules / batch, e.watts,
                  e.megahertz);
-      results.back()["energyMj"] = e.millijoules;
+      results.back()["energyJ"] = e.millijoules / 1000;
       results.back()["powerW"] = e.watts;
       results.back()["clockMhz"] = e.megahertz;
     }

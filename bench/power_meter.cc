@@ -22,13 +22,13 @@ void Find(void* library, const char* name, Function*& function) {
   }
 }
 
-}  // namespace
-
-void PowerMeter::Check(int status, const char* doing) const {
+void CheckNvml(int status, const char* doing) {
   if (status == 0) return;
   throw Error(ErrorCode::kDeviceUnavailable, kLibrary,
               fmt::format("{}: NVML's error {}", doing, status));
 }
+
+}  // namespace
 
 PowerMeter::PowerMeter(int device) {
   void* library = dlopen(kLibrary, RTLD_NOW);
@@ -41,23 +41,23 @@ PowerMeter::PowerMeter(int device) {
   Find(library, "nvmlDeviceGetHandleByPciBusId_v2", find);
   Find(library, "nvmlDeviceGetTotalEnergyConsumption", energy_);
   Find(library, "nvmlDeviceGetClockInfo", clock_);
-  Check(initialise(), "starting");
+  CheckNvml(initialise(), "starting");
   char bus[32] = {};
-  cuda::Check(cudaDeviceGetPCIBusId(bus, sizeof bus, device), "asking for a GPU's place");
-  Check(find(bus, &device_), "looking for the GPU");
+  Check(cudaDeviceGetPCIBusId(bus, sizeof bus, device), "asking for a GPU's place");
+  CheckNvml(find(bus, &device_), "looking for the GPU");
   Millijoules();
 }
 
 uint64_t PowerMeter::Millijoules() const {
   unsigned long long energy = 0;
-  Check(energy_(device_, &energy), "reading the GPU's energy");
+  CheckNvml(energy_(device_, &energy), "reading the GPU's energy");
   return energy;
 }
 
 unsigned PowerMeter::Megahertz() const {
   constexpr int kMultiprocessors = 1;
   unsigned clock = 0;
-  Check(clock_(device_, kMultiprocessors, &clock), "reading the GPU's clock");
+  CheckNvml(clock_(device_, kMultiprocessors, &clock), "reading the GPU's clock");
   return clock;
 }
 

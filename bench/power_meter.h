@@ -17,8 +17,6 @@ class PowerMeter {
 
  private:
   using Device = struct nvmlDevice_st*;
-  void Check(int status, const char* doing) const;
-
   Device device_ = nullptr;
   int (*energy_)(Device, unsigned long long*) = nullptr;
   int (*clock_)(Device, int, unsigned*) = nullptr;

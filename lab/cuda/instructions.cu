@@ -146,7 +146,7 @@ __global__ void Measure(uint32_t* out, long long* cycles, int rounds) {
       if (kKind == kTanhHalf) asm("tanh.approx.f16x2 %0, %0;" : "+r"(x));
       if (kKind == kTanhFloat) asm("tanh.approx.f32 %0, %0;" : "+f"(f[u][0]));
       if (kKind == kExp2) f[u][0] = Exp2(f[u][0]);
-      if (kKind == kPermute) x = __byte_perm(x, w, c);
+      if (kKind == kPermute) x = PermuteBytes(x, w, c);
     }
   }
   const long long end = clock64();
