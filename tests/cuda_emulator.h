@@ -321,10 +321,10 @@ inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
 }
 
 // A warp's rows of the product: of float a pair of columns, of halves a word.
-template <bool kFirst, class T, int kSize>
+template <int N, bool kFirst, class T, int kSize>
 void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* b) {
   constexpr bool kHalves = sizeof(T) == sizeof(uint32_t) && !std::is_same_v<T, float>;
-  constexpr int N = kHalves ? 4 * kSize : 2 * kSize;
+  constexpr int kOutputs = kHalves ? 4 * kSize : 2 * kSize;
   const auto* bricks = reinterpret_cast<const uint16_t*>(b);
   const auto* all = Emulator::Instance().Exchange(a, 4);
   const int g = threadIdx.x >> 2 & 7, t = threadIdx.x & 3;
@@ -334,7 +334,7 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* 
       const uint32_t pair = all[g * 4 + (k & 7) / 2][side + 2 * (k >> 3)];
       row[k] = k & 1 ? HalfHigh(pair) : HalfLow(pair);
     }
-    for (int j = 0; j < N / 8; ++j) {
+    for (int j = 0; j < kOutputs / 8; ++j) {
       float sum[2];
       for (int e = 0; e < 2; ++e) {
         if constexpr (kHalves) {
@@ -357,16 +357,18 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* 
   }
 }
 template <int N, bool kFirst, class T, int kSize, int kSteps>
-void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
+void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
   const auto* b = static_cast<const unsigned char*>(bricks);
   for (int s = 0; s < kSteps; ++s) {
     if (kFirst && s == 0) {
-      MultiplyBricks<true>(d, a[s], b + s * N * 32);
+      MultiplyBricks<N, true>(d, a[s], b + s * N * 32);
     } else {
-      MultiplyBricks<false>(d, a[s], b + s * N * 32);
+      MultiplyBricks<N, false>(d, a[s], b + s * N * 32);
     }
   }
 }
+template <int kPending, class T, int kSize, int kSteps>
+void AwaitRows(T (&)[kSize], uint32_t (&)[kSteps][4]) {}
 
 template <class T>
 T* Global(T* pointer) {

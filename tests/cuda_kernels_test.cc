@@ -300,6 +300,7 @@ Image FeedForwardReference(const Image& x1, const FeedForwardWeights& w) {
 struct PaddedFeedForward {
   const FeedForwardWeights& w;
   int channels, C;
+  float scale;  // of what GELU takes; it gives twice that
 
   float Matrix(int o, int i) const {
     if (o >= channels) return 0.f;
@@ -309,16 +310,17 @@ struct PaddedFeedForward {
     if (o >= 4 * channels) return 0.f;
     double mean = 0;
     for (int k = 0; k < channels; ++k) mean += w.w1[o * channels + k] / channels;
-    return kGeluScale * static_cast<float>(i == C - 1     ? w.b1[o]
-                                           : i < channels ? w.w1[o * channels + i] - mean
-                                                          : 0.0);
+    return scale * static_cast<float>(i == C - 1     ? w.b1[o]
+                                      : i < channels ? w.w1[o * channels + i] - mean
+                                                     : 0.0);
   }
   float Tap(int c, int tap) const {
-    return c < 4 * channels ? kGeluScale * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
+    return c < 4 * channels ? 0.5f * static_cast<float>(w.taps[c * 9 + tap]) : 0.f;
   }
   float Second(int o, int i) const {
     const int hidden = 4 * channels;
-    return o < channels && i < hidden ? static_cast<float>(w.w2[o * hidden + i]) : 0.f;
+    if (o >= channels || i >= hidden) return 0.f;
+    return static_cast<float>(w.w2[o * hidden + i]) / (2.0f * scale);
   }
 };
 
@@ -329,14 +331,18 @@ std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector
   using M = Memory;
   const int channels = x[0].channels, height = x[0].height, width = x[0].width,
             images = static_cast<int>(x.size());
-  const PaddedFeedForward padded{w, channels, C};
+  const PaddedFeedForward padded{w, channels, C, kGeluScale};
   Packer matrix = Packer(), first = Packer(), depthwise = Packer(), second = Packer();
   for (int image = 0; image < images; ++image) {
     matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) { return padded.Matrix(o, i); });
   }
   first.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) { return padded.First(o, i); });
-  depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores,
-                      [&](int c, int tap) { return padded.Tap(c, tap); });
+  const auto tap = [&](int c, int tap) { return padded.Tap(c, tap); };
+  if (BandsFeedForward(C, kMaps)) {
+    depthwise.BandedDepthwise(4 * C, tap);
+  } else {
+    depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, tap);
+  }
   second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return padded.Second(o, i); });
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
              depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
@@ -374,7 +380,7 @@ std::vector<Image> RunWarpgroupFeedForward(const std::vector<Image>& x, const st
   using Shape = WarpgroupFeedForwardShape<C>;
   const int channels = x[0].channels, height = x[0].height, width = x[0].width,
             images = static_cast<int>(x.size());
-  const PaddedFeedForward padded{w, channels, C};
+  const PaddedFeedForward padded{w, channels, C, kShortGeluScale};
   Packer matrix, weights, taps;
   for (int image = 0; image < images; ++image) {
     matrix.Bricks(C, C, [&](int o, int i) { return padded.Matrix(o, i); });
@@ -508,6 +514,7 @@ TEST(KernelsTest, Position) {
 
 TEST(KernelsTest, FeedForward) {
   TestFeedForward<32, 4, Maps::kHalf>(8, 40, 4, 31);
+  TestFeedForward<32, 4, Maps::kHalf>(5, 70, 4, 31);  // a strip all inside
   TestFeedForward<64, 4, Maps::kHalf>(4, 16, 2, 62);
   TestFeedForward<128, 2, Maps::kHalf>(4, 16, 4, 124);
 }
@@ -520,6 +527,7 @@ TEST(KernelsTest, WarpgroupFeedForward) {
 
 TEST(KernelsTest, SplitFeedForward) {
   TestFeedForward<32, 4, Maps::kSplit>(4, 40, 4, 31);
+  TestFeedForward<32, 4, Maps::kSplit>(3, 70, 4, 31);
   TestFeedForward<64, 4, Maps::kSplit>(4, 16, 2, 62);
   TestFeedForward<128, 2, Maps::kSplit>(2, 16, 2, 124);
 }
@@ -590,6 +598,23 @@ TEST(KernelsTest, Gelu) {
       EXPECT_FALSE(std::isfinite(got));
     } else if (x < 65520) {
       EXPECT_NEAR(got, GeluExact(x), 1.6e-3 * std::max(1.0, std::abs(x) / 8)) << x;
+    } else {
+      EXPECT_TRUE(std::isinf(got)) << x;
+    }
+  }
+}
+
+TEST(KernelsTest, ShortGelu) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    HalfPair z[1] = {{bits}};
+    const double x = HalfLow(bits) / kShortGeluScale;
+    ShortGelu(z);
+    const double got = HalfLow(z[0].bits) / (2.0 * kShortGeluScale);
+    const double size = std::abs(x), bound = size <= 0.2 ? 4e-4 : size <= 1.0 ? 1.6e-3 : 5.6e-3;
+    if (!std::isfinite(x)) {
+      EXPECT_FALSE(std::isfinite(got));
+    } else if (x * kShortGeluScale < 32760.0) {
+      EXPECT_NEAR(got, GeluExact(x), bound * std::max(1.0, size / 8)) << x;
     } else {
       EXPECT_TRUE(std::isinf(got)) << x;
     }

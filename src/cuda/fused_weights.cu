@@ -131,16 +131,19 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
   const WeightView depthwise_view(tensors.at(node.name + ".fn.net.2.weight"));
   const WeightView second_view(tensors.at(node.name + ".fn.net.4.weight"));
+  const bool warpgroups = WantsWarpgroups(C, maps_, gpu_);
+  // What GELU takes is `scale` times itself, what it gives twice that.
+  const float scale = warpgroups ? kShortGeluScale : kGeluScale;
   const auto first = [&](int o, int i) {
-    if (i == C - 1) return o < 4 * c ? kGeluScale * folded.bias[o] : 0.0f;
-    return kGeluScale * folded.at(o, i);
+    if (i == C - 1) return o < 4 * c ? scale * folded.bias[o] : 0.0f;
+    return scale * folded.at(o, i);
   };
   const auto depthwise = [&](int channel, int tap) {
-    return kGeluScale * depthwise_view.at(channel, 0, tap);
+    return 0.5f * depthwise_view.at(channel, 0, tap);
   };
-  const auto second = [&](int o, int i) { return second_view.at(o, i); };
+  const auto second = [&](int o, int i) { return second_view.at(o, i) / (2.0f * scale); };
   Buffers buffers;
-  if (WantsWarpgroups(C, maps_, gpu_)) {
+  if (warpgroups) {
     constexpr int kHidden = WarpgroupFeedForwardShape<128>::kHidden;
     Packer weights, taps;
     for (int begin = 0; begin < 4 * C; begin += kHidden) {
@@ -153,7 +156,11 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
   } else {
     Packer weight1, taps, weight2;
     weight1.Tiles(4 * C, kVecs, C, kBlocks, first);
-    taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, depthwise);
+    if (BandsFeedForward(C, maps_)) {
+      taps.BandedDepthwise(4 * C, depthwise);
+    } else {
+      taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, depthwise);
+    }
     weight2.Tiles(C, kBlocks, 4 * C, kVecs, second);
     buffers["weight1"] = Upload(weight1);
     buffers["depthwise"] = Upload(taps);

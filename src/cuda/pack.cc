@@ -102,6 +102,26 @@ void Packer::Depthwise(int channels, bool left_diagonals,
   }
 }
 
+void Packer::BandedDepthwise(int channels,
+                             const std::function<float(int channel, int tap)>& weight) {
+  for (int group = 0; group < channels; group += 32) {
+    for (int i = 0; i < 12; ++i) {
+      const int ky = i / 4, of_pair = i / 2 % 2, half = i % 2;
+      for (int lane = 0; lane < 32; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        for (int e = 0; e < 8; ++e) {
+          // Column g is output g % 2 of channel g / 2, which has the inputs of lanes t = g / 2
+          // only.
+          const int channel = group + ChannelOf(Lanes::kVecs, g / 2, e / 2 * 2 + of_pair);
+          const int kx = 2 * half + e % 2 - g % 2;
+          const bool zero = t != g / 2 || kx < 0 || kx > 2;
+          Put(zero ? 0.0f : weight(channel, 3 * ky + kx));
+        }
+      }
+    }
+  }
+}
+
 namespace {
 
 // Rounded as SplitFactor of kernels/portable.cuh does it.

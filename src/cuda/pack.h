@@ -37,6 +37,9 @@ class Packer {
   void Depthwise(int channels, bool left_diagonals,
                  const std::function<float(int channel, int tap)>& weight);
 
+  // The same for BandedDepthwise: [3 rows][2 channels of a pair][2 halves of the inputs].
+  void BandedDepthwise(int channels, const std::function<float(int channel, int tap)>& weight);
+
   // [channels][9 taps and seven zeros].
   void Taps(int channels, const std::function<float(int channel, int tap)>& weight);
 

@@ -78,6 +78,9 @@ struct Depthwise {
     }
   }
 
+  // What Add leaves is that already: see BandedDepthwise.
+  MSTPP_DEVICE static void ToPixels(HalfPair (&)[P]) {}
+
  private:
   // lo and hi += the pixels (a0, a1) and (b0, b1) by the diagonals d and e.
   template <bool kFirst>
@@ -118,6 +121,74 @@ struct Depthwise {
       lo = Fma(a0, w, lo);
       hi = Fma(a1, w, hi);
     }
+  }
+};
+
+// The same of four pixels a lane, all three taps of a row in one product: halves of a register are
+// not two channels of a pixel here but two neighbouring pixels of a channel,
+//
+//   A = [ pixels x - 1, x | pixels x + 1, x + 2 ]      16 places x, of 4 channels
+//   B = of each channel the band  l m r 0              outputs x and x + 1
+//                                 0 l m r
+//
+// a lane's places being its pixels 0 and 2, once for the first channels of its pairs and once for
+// the second.
+struct BandedDepthwise {
+  static constexpr int P = 4;
+  HalfVec taps[3][2][2];               // [ky][channel of a pair][inputs]
+  HalfPair middle[4][P], below[4][P];  // [pair][channel, place]
+
+  static constexpr int kWeightBytes = 12 * kWarpVecBytes;
+
+  MSTPP_DEVICE void Load(const void* weights, int group, int lane) {
+    const auto* tiles = static_cast<const unsigned char*>(weights) + group * kWeightBytes;
+    MSTPP_UNROLL
+    for (int i = 0; i < 12; ++i) taps[i / 4][i / 2 % 2][i % 2] = LoadWarpVec(tiles, i, lane);
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      MSTPP_UNROLL
+      for (int i = 0; i < P; ++i) middle[j][i].bits = below[j][i].bits = 0u;
+    }
+  }
+
+  // Pair j of the lane's pixels in a new row; `above` becomes the row above it, for ToPixels.
+  MSTPP_DEVICE void Add(int j, const HalfPair (&row)[P], int lane, StripEnds ends,
+                        HalfPair (&above)[P]) {
+    HalfPair left = FromLane(row[3], (lane + 28) & 31);
+    HalfPair right = FromLane(row[0], (lane + 4) & 31);
+    if (ends.first && lane < 4) left.bits = 0u;
+    if (ends.last && lane >= 28) right.bits = 0u;
+    MSTPP_UNROLL
+    for (int channel = 0; channel < 2; ++channel) {
+      const uint32_t first = Both(left, row[0], channel), third = Both(row[3], right, channel);
+      // Twice, for a product wants its four registers side by side.
+      const uint32_t second = Both(row[1], row[2], channel);
+      const uint32_t again =
+          PermuteBytes(row[2].bits, row[1].bits, channel == 0 ? 0x1054u : 0x3276u);
+      MSTPP_UNROLL
+      for (int ky = 2; ky >= 0; --ky) {
+        const uint32_t b0 = taps[ky][channel][0].pair[j].bits;
+        const uint32_t b1 = taps[ky][channel][1].pair[j].bits;
+        HalfPair* sum = ky == 2 ? above : ky == 1 ? middle[j] : below[j];
+        const HalfPair* begun = ky == 2 ? middle[j] : below[j];
+        uint32_t &lo = sum[2 * channel].bits, &hi = sum[2 * channel + 1].bits;
+        MmaHalf(lo, hi, first, second, again, third, b0, b1, ky == 0 ? 0u : begun[2 * channel].bits,
+                ky == 0 ? 0u : begun[2 * channel + 1].bits);
+      }
+    }
+  }
+
+  // Back to two channels of each pixel.
+  MSTPP_DEVICE static void ToPixels(HalfPair (&row)[P]) {
+    const HalfPair first[2] = {row[0], row[1]}, second[2] = {row[2], row[3]};
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) row[i].bits = Both(first[i / 2], second[i / 2], i % 2);
+  }
+
+ private:
+  // The lower halves of both or, with `upper`, the upper.
+  MSTPP_DEVICE static uint32_t Both(HalfPair a, HalfPair b, int upper) {
+    return PermuteBytes(a.bits, b.bits, upper ? 0x7632u : 0x5410u);
   }
 };
 

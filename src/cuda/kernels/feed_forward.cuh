@@ -20,6 +20,8 @@
 // channels, adding to `out`.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/kernels/depthwise.cuh"
 
 namespace mstpp::cuda {
@@ -30,14 +32,19 @@ struct FeedForwardParams {
   void* out;                  // the same
   const void* matrix;         // images of M, b_proj in its last column: tiles [C / 32][C / 32][4]
   const void* weight1;        // tiles [4 C / 32][C / 32][4], b1 in the last column
-  const void* depthwise;      // [4 C / 32] of Depthwise::kWeightBytes
+  const void* depthwise;      // [4 C / 32] of Dw::kWeightBytes
   const void* weight2;        // tiles [C / 32][4 C / 32][4]
   float reciprocal_channels;  // of the network's, which are less than C
   int height, width, rows, strips, segments, images;  // rows: even
   size_t rests;                                       // of split maps, from a map in bytes
 };
 
-constexpr Sides kFeedForwardSides = Sides::kTensorCores;
+// Whether the 3 x 3 is BandedDepthwise, which needs four pixels a lane and more registers than
+// split maps leave.
+MSTPP_HOST_DEVICE constexpr bool BandsFeedForward(int C, Maps maps) {
+  return C < 128 && maps == Maps::kHalf;
+}
+constexpr Sides kFeedForwardSides = Sides::kTensorCores;  // else
 
 template <int C, int P, Maps kMaps>
 struct FeedForwardShape {
@@ -63,7 +70,8 @@ struct FeedForwardShape {
   // where registers are short.
   static constexpr int kOwnWeight2 = C == 64 ? kGroups : kSplit && C == 128 ? 1 : 0;
   static constexpr int kSharedWeight2 = kGroups - kOwnWeight2;
-  using Dw = Depthwise<P, kFeedForwardSides>;
+  using Dw = std::conditional_t<BandsFeedForward(C, kMaps), BandedDepthwise,
+                                Depthwise<P, kFeedForwardSides>>;
   static constexpr int kMoments = kWeight2 + kWarps * kSharedWeight2 * 4 * kWarpVecBytes;
   static constexpr int kSharedBytes = kMoments + (kGroups > 1 ? kWarps * 8 * 16 : 0);
 };
@@ -102,7 +110,11 @@ class FeedForward {
   MSTPP_DEVICE void Run() {
     MSTPP_NO_UNROLL
     for (int pass = 0; pass < Shape::kPasses; ++pass) {
-      Pass(pass);
+      if (ends_.first || ends_.last) {
+        Pass<true>(pass);
+      } else {
+        Pass<false>(pass);
+      }
       __syncthreads();
     }
   }
@@ -286,6 +298,7 @@ class FeedForward {
 
   // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
   // leaves this warp's part of the outputs of the row above in shared memory.
+  template <bool kEnds>
   MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
     const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes);
@@ -305,11 +318,14 @@ class FeedForward {
     }
     // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
     HalfPair above[4][P];
+    const StripEnds ends = kEnds ? ends_ : StripEnds{};
     MSTPP_UNROLL
     for (int j = 0; j < 6; ++j) {
       if (j < 4) Gelu(hidden[j]);
-      if (j >= 1 && j < 5) depthwise.Add(j - 1, hidden[j - 1], lane_, ends_, above[j - 1]);
-      if (j >= 2) Gelu(above[j - 2]);
+      if (j >= 1 && j < 5) depthwise.Add(j - 1, hidden[j - 1], lane_, ends, above[j - 1]);
+      if (j < 2) continue;
+      Gelu(above[j - 2]);
+      Dw::ToPixels(above[j - 2]);
     }
     if (warming) return;
     Rows x[kPixelStep<P>];
@@ -376,6 +392,8 @@ class FeedForward {
     StoreVec(out, sum);
   }
 
+  // kEnds: the strip is the image's first or last.
+  template <bool kEnds>
   MSTPP_DEVICE void Pass(int pass) {
     int y = row_begin_ - 1;
     // Of this lane's pixel, in bytes: in row y, which is fetched next, and in the row above.
@@ -402,7 +420,7 @@ class FeedForward {
     MSTPP_NO_UNROLL
     for (int pair = 0; y <= row_end_; y += 2, pair ^= 1) {
       const bool warming = y < row_begin_, more = y + 2 <= row_end_;
-      Hidden(pair, 0, warming, weights, depthwise);
+      Hidden<kEnds>(pair, 0, warming, weights, depthwise);
       if (warming) {  // the first time: see the loop's end
         CopyWait<0>();
         __syncthreads();
@@ -414,7 +432,7 @@ class FeedForward {
         Normalise(rows, moments, y + 2, pair ^ 1);
         Fetch(y + 4);
       }
-      Hidden(pair, 1, warming, weights, depthwise);
+      Hidden<kEnds>(pair, 1, warming, weights, depthwise);
       CopyWait<0>();
       __syncthreads();
       Finish(y, 1, pass);

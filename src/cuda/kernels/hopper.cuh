@@ -121,14 +121,13 @@ MSTPP_DEVICE uint64_t Bricks(const void* bricks, int s) {
 
 // d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn.
 template <bool kFirst>
-MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[16], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
-      "wgmma.mma_async.sync.aligned.m64n128k16.f16.f16.f16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
-      : MSTPP_PAIRS(0), MSTPP_PAIRS(16)
+      "{ .reg .pred p; setp.ne.b32 p, %21, 0; "
+      "wgmma.mma_async.sync.aligned.m64n64k16.f16.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, p, 1, 1, 0; }"
+      : MSTPP_PAIRS(0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
 }
 template <bool kFirst>
@@ -159,16 +158,14 @@ MSTPP_DEVICE void MultiplyBricks(float (&d)[64], const uint32_t (&a)[4], uint64_
 #undef MSTPP_PAIRS
 #undef MSTPP_FLOATS
 
-// d = a b or, unless kFirst, d += a b of 16 kSteps inputs, all done at the end: of each step the
-// warp's rows as mma.sync's first operand, and `bricks` of N outputs.
+// Begins d = a b or, unless kFirst, d += a b of 16 kSteps inputs: of each step the warp's rows as
+// mma.sync's first operand, and `bricks` of N outputs, from the first one in d on. Nobody may touch
+// d and a before AwaitRows.
 template <int N, bool kFirst, class T, int kSize, int kSteps>
-MSTPP_DEVICE void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
-  const auto keep_order = [&] {
-    KeepOrder(d);
-    MSTPP_UNROLL
-    for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
-  };
-  keep_order();
+MSTPP_DEVICE void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
+  KeepOrder(d);
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
   MSTPP_UNROLL
   for (int s = 0; s < kSteps; ++s) {
@@ -178,19 +175,32 @@ MSTPP_DEVICE void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const vo
       MultiplyBricks<false>(d, a[s], Bricks<N>(bricks, s));
     }
   }
-  asm volatile(
-      "wgmma.commit_group.sync.aligned;\n"
-      "wgmma.wait_group.sync.aligned 0;" ::
-          : "memory");
-  keep_order();
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Waits for all products but the last kPending begun.
+template <int kPending, class T, int kSize, int kSteps>
+MSTPP_DEVICE void AwaitRows(T (&d)[kSize], uint32_t (&a)[kSteps][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  KeepOrder(d);
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
 }
 #else
 template <int N, bool kFirst, class T, int kSize, int kSteps>
-MSTPP_DEVICE void MultiplyRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
+MSTPP_DEVICE void BeginRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
   __trap();
 }
+template <int kPending, class T, int kSize, int kSteps>
+MSTPP_DEVICE void AwaitRows(T (&)[kSize], uint32_t (&)[kSteps][4]) {}
 #endif
 
 #endif  // MSTPP_EMULATE_CUDA
+
+// All at once.
+template <int N, bool kFirst, class T, int kSize, int kSteps>
+MSTPP_DEVICE void MultiplyRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
+  BeginRows<N, kFirst>(d, a, bricks);
+  AwaitRows<0>(d, a);
+}
 
 }  // namespace mstpp::cuda

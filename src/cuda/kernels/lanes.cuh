@@ -294,4 +294,27 @@ MSTPP_DEVICE void Gelu(HalfPair (&z)[N]) {
   for (int i = 0; i < N; ++i) z[i].bits = HalfFma(HalfAbs(z[i].bits), r[i], z[i].bits);
 }
 
+// The same in four instructions, of z = kShortGeluScale x, and 2 kShortGeluScale as much:
+//
+//   z + |z| (q^2 + p),   p = c1 |z| + c0,  q = p |z| + c2, the bracket clamped to [0, 1]
+//
+// Fitted to what a trained network has there, two thirds less than 0.3: before rounding off by
+// 3.5e-4 up to 0.2, 9e-4 up to 1 and 5.3e-3 at most, at 2.9. For maps of 62 channels and more: of
+// the cube's error it is then no more than Gelu's part, but at full resolution it would be 4e-3.
+constexpr float kShortGeluScale = 0.19741f;
+template <int N>
+MSTPP_DEVICE void ShortGelu(HalfPair (&z)[N]) {
+  // -0.949219, 2.818359, -0.916504
+  constexpr uint32_t c2 = 0xbb98bb98u, c1 = 0x41a341a3u, c0 = 0xbb55bb55u;
+  uint32_t p[N], q[N];
+  MSTPP_UNROLL
+  for (int i = 0; i < N; ++i) p[i] = HalfFma(HalfAbs(z[i].bits), c1, c0);
+  MSTPP_UNROLL
+  for (int i = 0; i < N; ++i) q[i] = HalfFma(HalfAbs(z[i].bits), p[i], c2);
+  MSTPP_UNROLL
+  for (int i = 0; i < N; ++i) q[i] = HalfFmaSaturate(q[i], q[i], p[i]);
+  MSTPP_UNROLL
+  for (int i = 0; i < N; ++i) z[i].bits = HalfFma(HalfAbs(z[i].bits), q[i], z[i].bits);
+}
+
 }  // namespace mstpp::cuda

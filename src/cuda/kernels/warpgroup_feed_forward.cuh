@@ -288,20 +288,33 @@ class WarpgroupFeedForward {
     }
   }
 
-  // GELU(W1' LN(x1)) of the warp's pixels, to shared memory.
+  // GELU(W1' LN(x1)) of the warp's pixels, to shared memory: of the first half of the channels
+  // while the tensor cores have the second.
   MSTPP_DEVICE void Expand(uint32_t (&normed)[kSteps][4], const unsigned char* weights) const {
-    uint32_t hidden[kHidden / 4];
-    MultiplyRows<kHidden, true>(hidden, normed, weights);
+    constexpr int kHalf = kHidden / 2;
+    uint32_t hidden[2][kHalf / 4];
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      BeginRows<kHidden, true>(hidden[i], normed, weights + i * kHalf * 16);
+    }
+    AwaitRows<1>(hidden[0], normed);
+    Activate(hidden[0], 0);
+    AwaitRows<0>(hidden[1], normed);
+    Activate(hidden[1], kHalf / 16);
+  }
+  // Of the factors from the `first` on.
+  template <int kSize>
+  MSTPP_DEVICE void Activate(const uint32_t (&hidden)[kSize], int first) const {
     const int pixel = 16 * warp_ + (lane_ & 15), turn = Turn(pixel);
     unsigned char* row = shared_ + Shape::kMap + pixel * 128;
     MSTPP_UNROLL
-    for (int s = 0; s < kHidden / 16; s += 2) {
+    for (int s = 0; s < kSize / 4; s += 2) {
       HalfPair z[8];
       MSTPP_UNROLL
       for (int i = 0; i < 8; ++i) z[i].bits = hidden[4 * s + i];
-      Gelu(z);
-      StoreFactor(row, turn, s, {z[0].bits, z[1].bits, z[2].bits, z[3].bits});
-      StoreFactor(row, turn, s + 1, {z[4].bits, z[5].bits, z[6].bits, z[7].bits});
+      ShortGelu(z);
+      StoreFactor(row, turn, first + s, {z[0].bits, z[1].bits, z[2].bits, z[3].bits});
+      StoreFactor(row, turn, first + s + 1, {z[4].bits, z[5].bits, z[6].bits, z[7].bits});
     }
   }
 
@@ -374,7 +387,7 @@ class WarpgroupFeedForward {
       }
       MSTPP_UNROLL
       for (int y = 0; y < 2; ++y) {
-        Gelu(sum[y]);
+        ShortGelu(sum[y]);
         StoreMatrices(
             shared_ + (to ^ chunk) + panel * Shape::kOutputPanelBytes + y * Shape::kColumns * 128,
             {sum[y][0].bits, sum[y][1].bits, sum[y][2].bits, sum[y][3].bits});
