@@ -227,10 +227,9 @@ MSTPP_DEVICE void AddWide(float (&acc)[4][4], const Rows& x, int lane) {
   const uint32_t one = OnDiagonal(kOneHalf, lane);
   MSTPP_UNROLL
   for (int j = 0; j < 4; ++j) {
-    const auto& a = x.a[j >> 1];
+    const HalfPair* a = x.a[j >> 1] + 2 * (j & 1);
     float(&d)[4] = acc[j];
-    MmaHalf(d, a[0].bits, a[1].bits, a[2].bits, a[3].bits, (j & 1) ? 0u : one, (j & 1) ? one : 0u,
-            d[0], d[1], d[2], d[3]);
+    MmaHalf(d, a[0].bits, a[1].bits, one, d[0], d[1], d[2], d[3]);
   }
 }
 
