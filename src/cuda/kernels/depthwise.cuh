@@ -29,16 +29,41 @@ struct StripEnds {
   bool first, last;  // of the image's strips
 };
 
+// The rows under way, and what both ways of adding a row share.
+template <int P>
+struct StripSums {
+  HalfPair middle[4][P], below[4][P];  // [pair][pixel]; banded [pair][channel, place]
+
+  MSTPP_DEVICE void Clear() {
+    MSTPP_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      MSTPP_UNROLL
+      for (int i = 0; i < P; ++i) middle[j][i].bits = below[j][i].bits = 0u;
+    }
+  }
+
+  // The pixels left and right of a lane's run.
+  struct Two {
+    HalfPair left, right;
+  };
+  MSTPP_DEVICE static Two Beside(const HalfPair (&row)[P], int lane, StripEnds ends) {
+    Two two = {FromLane(row[P - 1], (lane + 28) & 31), FromLane(row[0], (lane + 4) & 31)};
+    if (ends.first && lane < 4) two.left.bits = 0u;
+    if (ends.last && lane >= 28) two.right.bits = 0u;
+    return two;
+  }
+};
+
 // kSides: whether the left taps too are products by diagonals, or half2 multiply-adds: the first is
 // fewer instructions, the second spares the tensor cores. Weights of 32 channels: for every tap a
 // warp's Vec of the diagonals as B operands, or of the lane's channels' weights.
 enum class Sides { kTensorCores, kHalf2 };
 
 template <int P, Sides kSides>
-struct Depthwise {
+struct Depthwise : StripSums<P> {
   static_assert(P == 2 || P == 4, "two or four pixels a lane");
-  HalfVec taps[3][3];                  // [ky][kx]
-  HalfPair middle[4][P], below[4][P];  // [pair][pixel]
+  using StripSums<P>::middle, StripSums<P>::below;
+  HalfVec taps[3][3];  // [ky][kx]
 
   static constexpr int kWeightBytes = 9 * kWarpVecBytes;
 
@@ -48,20 +73,13 @@ struct Depthwise {
     for (int tap = 0; tap < 9; ++tap) {
       taps[tap / 3][tap % 3] = LoadWarpVec(tiles, tap, lane);
     }
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) middle[j][i].bits = below[j][i].bits = 0u;
-    }
+    this->Clear();
   }
 
   // Pair j of the lane's pixels in a new row; `above` becomes the row above it, whose last it was.
   MSTPP_DEVICE void Add(int j, const HalfPair (&row)[P], int lane, StripEnds ends,
                         HalfPair (&above)[P]) {
-    HalfPair left = FromLane(row[P - 1], (lane + 28) & 31);
-    HalfPair right = FromLane(row[0], (lane + 4) & 31);
-    if (ends.first && lane < 4) left.bits = 0u;
-    if (ends.last && lane >= 28) right.bits = 0u;
+    const auto [left, right] = this->Beside(row, lane, ends);
     MSTPP_UNROLL
     for (int i = 0; i < P; ++i) {
       above[i] = middle[j][i];
@@ -133,10 +151,9 @@ struct Depthwise {
 //
 // a lane's places being its pixels 0 and 2, once for the first channels of its pairs and once for
 // the second.
-struct BandedDepthwise {
+struct BandedDepthwise : StripSums<4> {
   static constexpr int P = 4;
-  HalfVec taps[3][2][2];               // [ky][channel of a pair][inputs]
-  HalfPair middle[4][P], below[4][P];  // [pair][channel, place]
+  HalfVec taps[3][2][2];  // [ky][channel of a pair][inputs]
 
   static constexpr int kWeightBytes = 12 * kWarpVecBytes;
 
@@ -144,20 +161,13 @@ struct BandedDepthwise {
     const auto* tiles = static_cast<const unsigned char*>(weights) + group * kWeightBytes;
     MSTPP_UNROLL
     for (int i = 0; i < 12; ++i) taps[i / 4][i / 2 % 2][i % 2] = LoadWarpVec(tiles, i, lane);
-    MSTPP_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      MSTPP_UNROLL
-      for (int i = 0; i < P; ++i) middle[j][i].bits = below[j][i].bits = 0u;
-    }
+    Clear();
   }
 
   // Pair j of the lane's pixels in a new row; `above` becomes the row above it, for ToPixels.
   MSTPP_DEVICE void Add(int j, const HalfPair (&row)[P], int lane, StripEnds ends,
                         HalfPair (&above)[P]) {
-    HalfPair left = FromLane(row[3], (lane + 28) & 31);
-    HalfPair right = FromLane(row[0], (lane + 4) & 31);
-    if (ends.first && lane < 4) left.bits = 0u;
-    if (ends.last && lane >= 28) right.bits = 0u;
+    const auto [left, right] = Beside(row, lane, ends);
     MSTPP_UNROLL
     for (int channel = 0; channel < 2; ++channel) {
       const uint32_t first = Both(left, row[0], channel), third = Both(row[3], right, channel);
