@@ -298,8 +298,9 @@ MSTPP_DEVICE void Gelu(HalfPair (&z)[N]) {
 //   z + |z| (q^2 + p),   p = c1 |z| + c0,  q = p |z| + c2, the bracket clamped to [0, 1]
 //
 // Fitted to what the bundled weights make of a photograph, two thirds of it less than 0.3: before
-// rounding off by 3.5e-4 up to 0.2, 9e-4 up to 1 and 5.3e-3 at most, at 2.9. For maps of 62 channels
-// and more, where the cube's error is not more for it; at full resolution it would be 4e-3.
+// rounding off by 3.5e-4 up to 0.2, 9e-4 up to 1 and 5.3e-3 at most, at 2.9. For maps of 62
+// channels and more, where the cube's error is not more for it; at full resolution it would be
+// 4e-3.
 constexpr float kShortGeluScale = 0.19741f;
 template <int N>
 MSTPP_DEVICE void ShortGelu(HalfPair (&z)[N]) {
