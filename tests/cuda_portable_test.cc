@@ -601,6 +601,30 @@ TEST(ViewsTest, CopiesRowsAndNoOthers) {
   }
 }
 
+// So much that it goes past the caches, in rows that begin and end anywhere in a line of them.
+TEST(ViewsTest, CopiesLargeCubes) {
+  const int c = 31, h = 400, w = 343, first = 3, last = c * h - 2;
+  const int64_t row = HalfRow(w);
+  std::vector<uint16_t> halves(static_cast<size_t>(c) * h * row, 0x7e00);  // NaN
+  Floats wanted(static_cast<size_t>(c) * h * w, 12345.0f);
+  for (int64_t r = 0; r < c * h; ++r) {
+    for (int x = 0; x < w; ++x) {
+      const float value = static_cast<float>((r * 31 + x) % 2048 - 1024) / 64;
+      halves[r * row + x] = ToHalf(value);
+      if (r >= first && r < last) wanted[r * w + x] = value;
+    }
+  }
+  for (const int offset : {0, 1, 7}) {
+    Floats narrow(wanted.size() + offset, 12345.0f), copied = narrow;
+    const auto to = MutableTensorView::Nchw(narrow.data() + offset, 1, c, h, w);
+    CopyRows(CubeAt(static_cast<const uint16_t*>(halves.data()), 1, c, h, w), to, first, last);
+    EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), narrow.begin() + offset)) << offset;
+    CopyRows(TensorView::Nchw(narrow.data() + offset, 1, c, h, w),
+             MutableTensorView::Nchw(copied.data() + offset, 1, c, h, w), first, last);
+    EXPECT_EQ(copied, narrow) << offset;
+  }
+}
+
 // What the CUDA headers make of them, of every half; NaNs stay NaNs.
 TEST(ViewsTest, WidensEveryHalf) {
   constexpr int kHalves = 1 << 16;
