@@ -108,8 +108,9 @@ void FinishCopies() {}
 template <class T>
 void Copy(const BasicTensorView<const T>& from, const MutableTensorView& to, int64_t first,
           int64_t last) {
-  // One thread copies several times slower than a GPU's bus.
-  constexpr int64_t kFloatsAtATime = 1 << 17;
+  // One thread copies several times slower than a GPU's bus; so little at a time that all of them
+  // end together.
+  constexpr int64_t kFloatsAtATime = 1 << 15;
   const int64_t grain = std::max<int64_t>(1, kFloatsAtATime / std::max<int64_t>(1, from.w));
   // Nothing of so much would still be in a cache when the caller reads it; and what is written to
   // memory past the caches need not be read from there before.
