@@ -28,28 +28,7 @@ void WidenEach(const uint16_t* from, int64_t count, float* to) {
 }
 
 #if defined(__x86_64__)
-// Rows with `past_caches` go to memory past them, in whole lines.
-constexpr int64_t kLine = 64 / sizeof(float);
-
-// How many numbers come before the first whole line.
-int64_t BeforeLine(const float* to, int64_t count) {
-  const auto into = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) / sizeof(float)) % kLine;
-  return std::min(count, (kLine - into) % kLine);
-}
-
-__attribute__((target("avx,f16c"))) void WidenF16c(const uint16_t* from, int64_t count, float* to,
-                                                   bool past_caches) {
-  if (past_caches) {
-    const int64_t before = BeforeLine(to, count);
-    WidenEach(from, before, to);
-    from += before;
-    to += before;
-    for (count -= before; count >= kLine; count -= kLine, from += kLine, to += kLine) {
-      const auto* halves = reinterpret_cast<const __m128i*>(from);
-      _mm256_stream_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(halves)));
-      _mm256_stream_ps(to + 8, _mm256_cvtph_ps(_mm_loadu_si128(halves + 1)));
-    }
-  }
+__attribute__((target("avx,f16c"))) void WidenF16c(const uint16_t* from, int64_t count, float* to) {
   for (; count >= 8; count -= 8, from += 8, to += 8) {
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
     _mm256_storeu_ps(to, _mm256_cvtph_ps(halves));
@@ -58,52 +37,69 @@ __attribute__((target("avx,f16c"))) void WidenF16c(const uint16_t* from, int64_t
 }
 
 bool HasF16c() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+  static const bool has = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+  }();
+  return has;
 }
 
-void CopyRow(const uint16_t* from, int64_t count, float* to, bool past_caches) {
-  static const bool has_f16c = HasF16c();
-  if (has_f16c) {
-    WidenF16c(from, count, to, past_caches);
-  } else {
-    WidenEach(from, count, to);
-  }
+void CopyRow(const uint16_t* from, int64_t count, float* to) {
+  (HasF16c() ? WidenF16c : WidenEach)(from, count, to);
 }
-
-void CopyRow(const float* from, int64_t count, float* to, bool past_caches) {
-  if (past_caches) {
-    const int64_t before = BeforeLine(to, count);
-    std::copy_n(from, before, to);
-    from += before;
-    to += before;
-    for (count -= before; count >= kLine; count -= kLine, from += kLine, to += kLine) {
-      for (int i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
-    }
-  }
-  std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
-}
-
-// Other threads see what has gone past the caches.
-void FinishCopies() { _mm_sfence(); }
-#else
-#if defined(__aarch64__)
-void CopyRow(const uint16_t* from, int64_t count, float* to, bool /*past_caches*/) {
+#elif defined(__aarch64__)
+void CopyRow(const uint16_t* from, int64_t count, float* to) {
   for (; count >= 4; count -= 4, from += 4, to += 4) {
     vst1q_f32(to, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))));
   }
   WidenEach(from, count, to);
 }
 #else
-void CopyRow(const uint16_t* from, int64_t count, float* to, bool /*past_caches*/) {
-  WidenEach(from, count, to);
-}
+void CopyRow(const uint16_t* from, int64_t count, float* to) { WidenEach(from, count, to); }
 #endif
-void CopyRow(const float* from, int64_t count, float* to, bool /*past_caches*/) {
+
+void CopyRow(const float* from, int64_t count, float* to) {
   std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
 }
-void FinishCopies() {}
+
+// Of a cache's line of 64 bytes.
+constexpr int64_t kLine = 64 / sizeof(float);
+
+// Whole lines, to memory past the caches: what is written so need not be read from there before.
+// Other threads see it after FinishLines.
+#if defined(__x86_64__)
+__attribute__((target("avx,f16c"))) void StreamF16c(const uint16_t* from, int64_t count,
+                                                    float* to) {
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+    _mm256_stream_ps(to + i, _mm256_cvtph_ps(halves));
+  }
+}
+void CopyLines(const uint16_t* from, int64_t count, float* to) {
+  (HasF16c() ? StreamF16c : WidenEach)(from, count, to);
+}
+void CopyLines(const float* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+}
+void FinishLines() { _mm_sfence(); }
+#else
+template <class T>
+void CopyLines(const T* from, int64_t count, float* to) {
+  CopyRow(from, count, to);
+}
+void FinishLines() {}
 #endif
+
+// A row whose lines go past the caches.
+template <class T>
+void CopyRowPastCaches(const T* from, int64_t count, float* to) {
+  const auto into = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) / sizeof(float)) % kLine;
+  const int64_t before = std::min(count, (kLine - into) % kLine);
+  const int64_t lines = (count - before) / kLine * kLine, after = before + lines;
+  CopyRow(from, before, to);
+  CopyLines(from + before, lines, to + before);
+  CopyRow(from + after, count - after, to + after);
+}
 
 template <class T>
 void Copy(const BasicTensorView<const T>& from, const MutableTensorView& to, int64_t first,
@@ -112,8 +108,7 @@ void Copy(const BasicTensorView<const T>& from, const MutableTensorView& to, int
   // end together.
   constexpr int64_t kFloatsAtATime = 1 << 15;
   const int64_t grain = std::max<int64_t>(1, kFloatsAtATime / std::max<int64_t>(1, from.w));
-  // Nothing of so much would still be in a cache when the caller reads it; and what is written to
-  // memory past the caches need not be read from there before.
+  // Nothing of so much would still be in a cache when the caller reads it.
   constexpr int64_t kManyFloats = 1 << 22;
   const bool past_caches = to.n * to.c * to.h * to.w >= kManyFloats;
   const tbb::blocked_range<int64_t> rows(first, last, static_cast<size_t>(grain));
@@ -123,14 +118,18 @@ void Copy(const BasicTensorView<const T>& from, const MutableTensorView& to, int
       const T* source = from.data + n * from.stride_n + c * from.stride_c + y * from.stride_h;
       float* target = to.data + n * to.stride_n + c * to.stride_c + y * to.stride_h;
       if (from.stride_w == 1 && to.stride_w == 1) {
-        CopyRow(source, from.w, target, past_caches);
+        if (past_caches) {
+          CopyRowPastCaches(source, from.w, target);
+        } else {
+          CopyRow(source, from.w, target);
+        }
       } else {
         for (int64_t x = 0; x < from.w; ++x) {
           target[x * to.stride_w] = Widened(source[x * from.stride_w]);
         }
       }
     }
-    FinishCopies();
+    if (past_caches) FinishLines();
   });
 }
 
