@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What instructions take of a GPU's energy: nJ a warp instruction beyond the 140 W of an idle H100,
 // each repeated for a second by 32 warps an SM, operands at random.
-//   nvcc -std=c++20 -O3 -arch=sm_90a -I../../src energy.cu -o energy
-#include <dlfcn.h>
-
+//   c++ -std=c++20 -c -I../../include -I../../src -I/usr/local/cuda/include
+//   ../../bench/power_meter.cc nvcc -std=c++20 -O3 -arch=sm_90a -I../../include -I../../src
+//   -I../../bench energy.cu
+//     power_meter.o ../../src/cuda/check.cc -lfmt -o energy
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 #include "cuda/kernels/hopper.cuh"
+#include "power_meter.h"
 
 namespace mstpp::cuda {
 
@@ -170,43 +171,13 @@ __global__ void __launch_bounds__(kWarps * 32)
   out[thread] = all;
 }
 
-// The GPU's energy since the driver was loaded, from NVML.
-class Meter {
- public:
-  Meter() {
-    void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
-    if (library == nullptr) Fail("libnvidia-ml.so.1 is not there; it comes with the driver");
-    const auto initialise = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
-    const auto find = reinterpret_cast<int (*)(const char*, void**)>(
-        dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"));
-    energy_ = reinterpret_cast<int (*)(void*, unsigned long long*)>(
-        dlsym(library, "nvmlDeviceGetTotalEnergyConsumption"));
-    char bus[32] = {};
-    if (cudaDeviceGetPCIBusId(bus, sizeof bus, 0) != cudaSuccess) Fail("there is no GPU");
-    if (initialise() != 0 || find(bus, &device_) != 0) Fail("NVML does not know the GPU");
-  }
-  double Joules() const {
-    unsigned long long millijoules = 0;
-    if (energy_(device_, &millijoules) != 0) Fail("NVML does not count the GPU's energy");
-    return static_cast<double>(millijoules) / 1000;
-  }
-
- private:
-  [[noreturn]] static void Fail(const char* why) {
-    std::fprintf(stderr, "energy: %s\n", why);
-    std::exit(1);
-  }
-  void* device_ = nullptr;
-  int (*energy_)(void*, unsigned long long*) = nullptr;
-};
-
 double Now() {
   using Clock = std::chrono::steady_clock;
   return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
 }
 
 template <Kind kKind>
-void Run(const Meter& meter, int multiprocessors, uint32_t* out, uint4* memory) {
+void Run(const PowerMeter& meter, int multiprocessors, uint32_t* out, uint4* memory) {
   const size_t mask = kKind == kLoadL2 ? kFew - 1 : kMany - 1;
   int rounds = 100;
   const auto launch = [&] {
@@ -220,14 +191,17 @@ void Run(const Meter& meter, int multiprocessors, uint32_t* out, uint4* memory) 
   // Between two of NVML's counts, after half a second.
   int64_t launches = 0;
   const auto next_count = [&] {
-    for (const double before = meter.Joules(); meter.Joules() == before; ++launches) launch();
-    return meter.Joules();
+    for (const uint64_t before = meter.Millijoules(); meter.Millijoules() == before; ++launches) {
+      launch();
+    }
+    return meter.Millijoules();
   };
   for (const double begin = Now(); Now() - begin < 0.5;) launch();
-  const double first = next_count(), begin = Now();
+  const uint64_t first = next_count();
+  const double begin = Now();
   launches = 0;
   while (Now() - begin < 1) launch(), ++launches;
-  const double joules = next_count() - first, seconds = Now() - begin;
+  const double joules = static_cast<double>(next_count() - first) / 1000, seconds = Now() - begin;
   const double instructions =
       1.0 * launches * rounds * kOperations * multiprocessors * kBlocks * kWarps;
   std::printf("%-28s %7.3f nJ, %4.0f W\n", kNames[kKind],
@@ -240,7 +214,7 @@ void Run(const Meter& meter, int multiprocessors, uint32_t* out, uint4* memory) 
 }  // namespace mstpp::cuda
 
 int main() {
-  const mstpp::cuda::Meter meter;
+  const mstpp::cuda::PowerMeter meter(0);
   cudaDeviceProp properties;
   cudaGetDeviceProperties(&properties, 0);
   std::printf("%s\n", properties.name);
