@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// downsample and upsample_fuse: see cuda_kernels_test.cc.
+#define MSTPP_EMULATE_CUDA
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "cuda/kernels/downsample.cuh"
+#include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda_kernels_testing.h"
+
+namespace mstpp::cuda::kernels_testing {
+namespace {
+
+template <int C, Maps kMaps>
+void TestDownsample(int height, int width, int rows, int part_rows, int channels) {
+  using M = Memory;
+  Generator generator(5);
+  const int n = 2 * channels;
+  const auto images = M::DrawBatch(generator, height, width, C, channels, kMaps);
+  const auto factors = Factors(images);
+  const Doubles w = generator.DrawWeights(n * channels * 16, 0.25 / std::sqrt(channels));
+  std::vector<Image> expected(M::kImages, Image(height / 2, width / 2, 2 * C, n));
+  for (int image = 0; image < M::kImages; ++image) {
+    for (int y = 0; y < height / 2; ++y) {
+      for (int q = 0; q < width / 2; ++q) {
+        for (int o = 0; o < n; ++o) {
+          for (int i = 0; i < channels; ++i) {
+            for (int tap = 0; tap < 16; ++tap) {
+              expected[image].at(y, q, o) +=
+                  w[(o * channels + i) * 16 + tap] *
+                  factors[image].get(2 * y - 1 + tap / 4, 2 * q - 1 + tap % 4, i);
+            }
+          }
+        }
+      }
+    }
+  }
+  Packer packer;
+  for (int first = 0; first < 2 * C; first += 16) {
+    for (int tap = 0; tap < 16; ++tap) {
+      packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
+        o += first;
+        if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.f : 0.f;
+        return o < n && i < channels ? static_cast<float>(w[(o * channels + i) * 16 + tap]) : 0.f;
+      });
+    }
+  }
+  const auto weight = packer.Take(), x_bytes = M::Store(images, kMaps);
+  auto y = M::Store(expected, kMaps);
+  std::fill(y.begin(), y.end(), 0x7f);
+  using Shape = DownsampleShape<C>;
+  DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0,
+                     M::kImages};
+  p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
+  p.segments = (height / 2 + rows - 1) / rows;
+  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts * M::kImages, Shape::kThreads,
+                              Shape::kSharedBytes, [&] { Downsample<C, kMaps>(p).Run(); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  if constexpr (C == 32) {
+    const int parts = (height / 2 + part_rows - 1) / part_rows;
+    auto partials = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = partials.data();
+    p.part_rows = part_rows;
+    std::vector<unsigned char> same(y.size(), 0x7f);
+    p.y = same.data();
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(same, y);
+    ExpectGram<2 * C, GramParts::kQuads>(y, height / 2 * (width / 2), partials);
+
+    // The same bits wherever segments begin.
+    auto again = NoParts<2 * C>(p.strips * parts * M::kImages);
+    p.partials = again.data();
+    p.rows = part_rows;
+    p.segments = parts;
+    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                                Shape::kGramSharedBytes,
+                                [&] { Downsample<C, kMaps, true>(p).Run(); });
+    EXPECT_EQ(again, partials);
+  }
+}
+
+TEST(KernelsTest, Downsample) {
+  TestDownsample<32, Maps::kHalf>(16, 72, 3, 3, 31);
+  TestDownsample<32, Maps::kHalf>(4, 64, 1, 1, 31);
+  TestDownsample<32, Maps::kHalf>(14, 84, 6, 2, 31);
+  TestDownsample<32, Maps::kHalf>(12, 24, 4, 1, 31);
+  TestDownsample<64, Maps::kHalf>(12, 24, 4, 4, 62);
+  TestDownsample<64, Maps::kHalf>(4, 68, 1, 1, 62);
+}
+
+TEST(KernelsTest, SplitDownsample) {
+  TestDownsample<32, Maps::kSplit>(10, 72, 3, 3, 31);
+  TestDownsample<64, Maps::kSplit>(6, 24, 2, 2, 62);
+}
+
+template <int C, Maps kMaps>
+void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channels) {
+  using M = Memory;
+  Generator generator(6);
+  const auto images = M::DrawBatch(generator, height, width, 2 * C, 2 * channels, kMaps);
+  const auto skips = M::DrawBatch(generator, 2 * height, 2 * width, C, channels, kMaps);
+  const Doubles w = generator.DrawWeights(4 * channels * 2 * channels, 0.7 / std::sqrt(channels));
+  const Doubles f = generator.DrawWeights(channels * channels, 1.0 / std::sqrt(channels));
+  const Doubles bias = generator.DrawWeights(channels, 0.5);
+  std::vector<Image> expected(M::kImages, Image(2 * height, 2 * width, C, channels));
+  for (int image = 0; image < M::kImages; ++image) {
+    const Image x = Factors(images)[image], skip = Factors(skips)[image];
+    for (int y = 0; y < 2 * height; ++y) {
+      for (int q = 0; q < 2 * width; ++q) {
+        const int phase = 2 * (y % 2) + q % 2;
+        for (int o = 0; o < channels; ++o) {
+          double sum = bias[o];
+          for (int i = 0; i < channels; ++i) sum += f[o * channels + i] * skip.get(y, q, i);
+          for (int i = 0; i < 2 * channels; ++i) {
+            sum += w[(phase * channels + o) * 2 * channels + i] * x.get(y / 2, q / 2, i);
+          }
+          expected[image].at(y, q, o) = sum;
+        }
+      }
+    }
+  }
+  Packer weight = Packer(), skip_weight = Packer();
+  constexpr auto kVecs = Packer::Order::kVecs;
+  for (int phase = 0; phase < 4; ++phase) {
+    weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) {
+      return o < channels && i < 2 * channels
+                 ? static_cast<float>(w[(phase * channels + o) * 2 * channels + i])
+                 : 0.f;
+    });
+  }
+  skip_weight.Rows(C, kVecs, C, kVecs, [&](int o, int i) {
+    if (i == C - 1) return o == C - 1 ? 1.f : o < channels ? static_cast<float>(bias[o]) : 0.f;
+    return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
+  });
+  const auto w_bytes = weight.Take(), s_bytes = skip_weight.Take();
+  const auto x_bytes = M::Store(images, kMaps), skip_bytes = M::Store(skips, kMaps);
+  std::vector<unsigned char> y(skip_bytes.size(), 0x7f);
+  using Shape = UpsampleFuseShape<C>;
+  UpsampleFuseParams p{x_bytes.data(),
+                       skip_bytes.data(),
+                       y.data(),
+                       w_bytes.data(),
+                       s_bytes.data(),
+                       height,
+                       width,
+                       rows,
+                       0,
+                       0,
+                       M::kImages};
+  p.strips = (width + Shape::kColumns - 1) / Shape::kColumns;
+  p.segments = (height + rows - 1) / rows;
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kSharedBytes, [&] { UpsampleFuse<C, kMaps>(p).Run(); });
+  std::vector<Image> got = expected;
+  M::Load(y, kMaps, got);
+  ExpectNear(got, expected, kMaps);
+
+  // The same with S on the way.
+  const int parts = (height + part_rows - 1) / part_rows;
+  auto partials = NoParts<C>(p.strips * parts * M::kImages);
+  p.partials = partials.data();
+  p.part_rows = part_rows;
+  std::vector<unsigned char> same(y.size(), 0x7f);
+  p.y = same.data();
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(same, y);
+  ExpectGram<C, GramParts::kVecs>(y, 4 * height * width, partials);
+
+  // The same bits wherever segments begin.
+  auto again = NoParts<C>(p.strips * parts * M::kImages);
+  p.partials = again.data();
+  p.rows = part_rows;
+  p.segments = parts;
+  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
+                              Shape::kGramSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
+  EXPECT_EQ(again, partials);
+}
+
+TEST(KernelsTest, UpsampleFuse) {
+  TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 5, 31);
+  TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 2, 62);
+  TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 1, 62);
+}
+
+TEST(KernelsTest, SplitUpsampleFuse) {
+  TestUpsampleFuse<32, Maps::kSplit>(3, 20, 2, 2, 31);
+  TestUpsampleFuse<64, Maps::kSplit>(3, 20, 2, 2, 62);
+}
+
+}  // namespace
+}  // namespace mstpp::cuda::kernels_testing
