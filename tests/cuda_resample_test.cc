@@ -13,6 +13,29 @@
 namespace mstpp::cuda::kernels_testing {
 namespace {
 
+// That a kernel whose segments have `rows` rows together gives y with S on the way too, that S is
+// that of y's pixels, of C channels, and that its parts are the same bits wherever segments begin.
+template <int C, GramParts kParts, class Params, class F>
+void ExpectSameWithGram(Params p, const std::vector<unsigned char>& y, int pixels, int rows,
+                        int part_rows, const F& launch) {
+  const int parts = (rows + part_rows - 1) / part_rows;
+  auto partials = NoParts<C>(p.strips * parts * Memory::kImages);
+  p.partials = partials.data();
+  p.part_rows = part_rows;
+  std::vector<unsigned char> same(y.size(), 0x7f);
+  p.y = same.data();
+  launch(p);
+  EXPECT_EQ(same, y);
+  ExpectGram<C, kParts>(y, pixels, partials);
+
+  auto again = NoParts<C>(p.strips * parts * Memory::kImages);
+  p.partials = again.data();
+  p.rows = part_rows;
+  p.segments = parts;
+  launch(p);
+  EXPECT_EQ(again, partials);
+}
+
 template <int C, Maps kMaps>
 void TestDownsample(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
@@ -61,29 +84,13 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
 
-  // The same with S on the way.
   if constexpr (C == 32) {
-    const int parts = (height / 2 + part_rows - 1) / part_rows;
-    auto partials = NoParts<2 * C>(p.strips * parts * M::kImages);
-    p.partials = partials.data();
-    p.part_rows = part_rows;
-    std::vector<unsigned char> same(y.size(), 0x7f);
-    p.y = same.data();
-    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                                Shape::kGramSharedBytes,
-                                [&] { Downsample<C, kMaps, true>(p).Run(); });
-    EXPECT_EQ(same, y);
-    ExpectGram<2 * C, GramParts::kQuads>(y, height / 2 * (width / 2), partials);
-
-    // The same bits wherever segments begin.
-    auto again = NoParts<2 * C>(p.strips * parts * M::kImages);
-    p.partials = again.data();
-    p.rows = part_rows;
-    p.segments = parts;
-    Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                                Shape::kGramSharedBytes,
-                                [&] { Downsample<C, kMaps, true>(p).Run(); });
-    EXPECT_EQ(again, partials);
+    ExpectSameWithGram<2 * C, GramParts::kQuads>(
+        p, y, height / 2 * (width / 2), height / 2, part_rows, [](const auto& q) {
+          Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
+                                      Shape::kGramSharedBytes,
+                                      [&] { Downsample<C, kMaps, true>(q).Run(); });
+        });
   }
 }
 
@@ -163,28 +170,12 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
 
-  // The same with S on the way.
-  const int parts = (height + part_rows - 1) / part_rows;
-  auto partials = NoParts<C>(p.strips * parts * M::kImages);
-  p.partials = partials.data();
-  p.part_rows = part_rows;
-  std::vector<unsigned char> same(y.size(), 0x7f);
-  p.y = same.data();
-  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                              Shape::kGramSharedBytes,
-                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
-  EXPECT_EQ(same, y);
-  ExpectGram<C, GramParts::kVecs>(y, 4 * height * width, partials);
-
-  // The same bits wherever segments begin.
-  auto again = NoParts<C>(p.strips * parts * M::kImages);
-  p.partials = again.data();
-  p.rows = part_rows;
-  p.segments = parts;
-  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                              Shape::kGramSharedBytes,
-                              [&] { UpsampleFuse<C, kMaps, true>(p).Run(); });
-  EXPECT_EQ(again, partials);
+  ExpectSameWithGram<C, GramParts::kVecs>(
+      p, y, 4 * height * width, height, part_rows, [](const auto& q) {
+        Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
+                                    Shape::kGramSharedBytes,
+                                    [&] { UpsampleFuse<C, kMaps, true>(q).Run(); });
+      });
 }
 
 TEST(KernelsTest, UpsampleFuse) {
