@@ -367,6 +367,23 @@ void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
     }
   }
 }
+template <int N, bool kFirst, int kSteps, class T, int kSize>
+void BeginRows(T (&d)[kSize], const void* rows, int panel_bytes, const void* bricks) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+  uint32_t a[kSteps][4];
+  for (int s = 0; s < kSteps; ++s) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = 16 * warp + i % 2 * 8 + lane / 4, chunk = s % 4 * 2 + i / 2;
+      std::memcpy(&a[s][i],
+                  static_cast<const unsigned char*>(rows) + s / 4 * panel_bytes + row * 128 +
+                      ((chunk ^ row) & 7) * 16 + lane % 4 * 4,
+                  4);
+    }
+  }
+  BeginRows<N, kFirst>(d, a, bricks);
+}
+template <int kPending, class T, int kSize>
+void AwaitRows(T (&)[kSize]) {}
 template <int kPending, class T, int kSize, int kSteps>
 void AwaitRows(T (&)[kSize], uint32_t (&)[kSteps][4]) {}
 

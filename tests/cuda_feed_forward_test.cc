@@ -87,16 +87,21 @@ struct PaddedFeedForward {
 };
 
 // The kernel's output.
-template <int C, int P, Maps kMaps>
+template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
 std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector<Image>& d,
                                   const FeedForwardWeights& w, int rows) {
   using M = Memory;
+  using Shape = FeedForwardShape<C, P, kMaps, kProducts>;
   const int channels = x[0].channels, height = x[0].height, width = x[0].width,
             images = static_cast<int>(x.size());
   const PaddedFeedForward padded{w, channels, C, kGeluScale};
   Packer matrix = Packer(), first = Packer(), depthwise = Packer(), second = Packer();
   for (int image = 0; image < images; ++image) {
-    matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) { return padded.Matrix(o, i); });
+    if (Shape::kWarpgroup) {
+      matrix.Bricks(C, C, [&](int o, int i) { return padded.Matrix(o, i); });
+    } else {
+      matrix.Tiles(C, kBlocks, C, kBlocks, [&](int o, int i) { return padded.Matrix(o, i); });
+    }
   }
   first.Tiles(4 * C, kVecs, C, kBlocks, [&](int o, int i) { return padded.First(o, i); });
   const auto tap = [&](int c, int tap) { return padded.Tap(c, tap); };
@@ -105,13 +110,16 @@ std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector
   } else {
     depthwise.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, tap);
   }
-  second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return padded.Second(o, i); });
+  if (Shape::kWarpgroup) {
+    second.VecBricks(C, 4 * C, [&](int o, int i) { return padded.Second(o, i); });
+  } else {
+    second.Tiles(C, kBlocks, 4 * C, kVecs, [&](int o, int i) { return padded.Second(o, i); });
+  }
   const auto matrix_bytes = matrix.Take(), first_bytes = first.Take(),
              depthwise_bytes = depthwise.Take(), second_bytes = second.Take();
   const auto x_bytes = M::Store(x, kMaps), d_bytes = M::Store(d, Maps::kHalf);
   std::vector<unsigned char> out(x_bytes.size(), 0x7f);
 
-  using Shape = FeedForwardShape<C, P, kMaps>;
   FeedForwardParams p{.x = x_bytes.data(),
                       .d = d_bytes.data(),
                       .out = out.data(),
@@ -128,7 +136,8 @@ std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector
                       .images = images,
                       .rests = d_bytes.size()};
   Emulator::Instance().Launch(p.strips * p.segments * images, Shape::kWarps * 32,
-                              Shape::kSharedBytes, [&] { FeedForward<C, P, kMaps>(p).Run(); });
+                              Shape::kSharedBytes,
+                              [&] { FeedForward<C, P, kMaps, kProducts>(p).Run(); });
   std::vector<Image> got = x;
   M::Load(out, kMaps, got);
   return got;
@@ -208,10 +217,10 @@ void TestFeedForwardOf(int height, int width, int channels, const F& run) {
   }
 }
 
-template <int C, int P, Maps kMaps>
+template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
 void TestFeedForward(int height, int width, int rows, int channels) {
   TestFeedForwardOf<C, kMaps>(height, width, channels, [&](auto& x, auto& d, auto& w) {
-    return RunFeedForward<C, P, kMaps>(x, d, w, rows);
+    return RunFeedForward<C, P, kMaps, kProducts>(x, d, w, rows);
   });
 }
 template <int C>
@@ -263,6 +272,14 @@ TEST(KernelsTest, FeedForward) {
   TestFeedForward<32, 4, Maps::kHalf>(5, 70, 4, 31);  // a strip all inside
   TestFeedForward<64, 4, Maps::kHalf>(4, 16, 2, 62);
   TestFeedForward<128, 2, Maps::kHalf>(4, 16, 4, 124);
+}
+
+TEST(KernelsTest, FeedForwardByWarpgroup) {
+  constexpr Products kProducts = Products::kWarpgroup;
+  TestFeedForward<32, 4, Maps::kHalf, kProducts>(8, 40, 4, 31);
+  TestFeedForward<32, 4, Maps::kHalf, kProducts>(5, 70, 4, 31);
+  TestFeedForward<32, 4, Maps::kHalf, kProducts>(1, 1, 2, 31);
+  TestFeedForward<32, 4, Maps::kHalf, kProducts>(19, 33, 6, 31);
 }
 
 TEST(KernelsTest, WarpgroupFeedForward) {

@@ -10,16 +10,16 @@ bool StartsEarly(int images, const DeviceInfo& gpu) {
   return gpu.overlaps_kernels() && images == 1;
 }
 
-template <int C, int P, int kBlocks, Maps kMaps>
+template <int C, int P, int kBlocks, Maps kMaps, Products kProducts>
 __global__ void __launch_bounds__(FeedForwardShape<C, P, kMaps>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
-  FeedForward<C, P, kMaps>(params).Run();
+  FeedForward<C, P, kMaps, kProducts>(params).Run();
 }
 
-template <int C, int P, int kBlocks, Maps kMaps>
+template <int C, int P, int kBlocks, Maps kMaps, Products kProducts = Products::kWarps>
 Launch LaunchFeedForward(FeedForwardParams params, const DeviceInfo& gpu) {
-  using Shape = FeedForwardShape<C, P, kMaps>;
-  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<C, P, kBlocks, kMaps>,
+  using Shape = FeedForwardShape<C, P, kMaps, kProducts>;
+  const Kernel<FeedForwardParams> kernel{FeedForwardKernel<C, P, kBlocks, kMaps, kProducts>,
                                          Shape::kWarps * 32, Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = StripCount(params.width, 8 * P, 1);
@@ -59,9 +59,9 @@ Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const Devic
 
 }  // namespace
 
-bool WantsWarpgroups(int C, Maps maps, const DeviceInfo& gpu) {
+bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu) {
 #ifdef MSTPP_WARPGROUPS
-  return C >= 64 && maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
+  return maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
 #else
   return false;
 #endif
@@ -78,6 +78,9 @@ int FusedSharedBytes(Maps maps) {
 }
 
 Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu) {
+  if (C == 32 && WantsWarpgroups(maps, gpu)) {
+    return LaunchFeedForward<32, 4, 3, Maps::kHalf, Products::kWarpgroup>(params, gpu);
+  }
   return WithMaps(maps, [&]<Maps kMaps>() {
     if (C == 32) return LaunchFeedForward<32, 4, 3, kMaps>(params, gpu);
     if (C == 64) return LaunchFeedForward<64, 4, 1, kMaps>(params, gpu);

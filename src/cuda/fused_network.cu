@@ -194,7 +194,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         }
         break;
       case Op::kSpectralAttention: {
-        const bool warpgroups = WantsWarpgroups(C, maps_, gpu_);
+        const bool warpgroups = WantsWarpgroups(maps_, gpu_);
         const GramSource source = SourceOfGram(static_cast<int>(i), shape);
         auto* partials = static_cast<float*>(temporary(i, kPartials));
         auto* gram = static_cast<float*>(temporary(i, kGram));
@@ -257,7 +257,7 @@ Program FusedNetwork::Compile(const Shape& shape, bool taps, unsigned char* aren
         break;
       }
       case Op::kFeedForward: {
-        if (WantsWarpgroups(C, maps_, gpu_)) {
+        if (C >= 64 && WantsWarpgroups(maps_, gpu_)) {
           const WarpgroupFeedForwardParams p{.x = value(graph_.nodes[i - 1].input),
                                              .d = temporary(i - 1, kD),
                                              .out = value(node.output),

@@ -131,9 +131,10 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
   const WeightView depthwise_view(tensors.at(node.name + ".fn.net.2.weight"));
   const WeightView second_view(tensors.at(node.name + ".fn.net.4.weight"));
-  const bool warpgroups = WantsWarpgroups(C, maps_, gpu_);
+  const bool warpgroups = WantsWarpgroups(maps_, gpu_);
+  const bool in_tiles = warpgroups && C >= 64;  // WarpgroupFeedForward
   // What GELU takes is `scale` times itself, what it gives twice that.
-  const float scale = warpgroups ? kShortGeluScale : kGeluScale;
+  const float scale = in_tiles ? kShortGeluScale : kGeluScale;
   const auto first = [&](int o, int i) {
     if (i == C - 1) return o < 4 * c ? scale * folded.bias[o] : 0.0f;
     return scale * folded.at(o, i);
@@ -143,7 +144,7 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
   };
   const auto second = [&](int o, int i) { return second_view.at(o, i) / (2.0f * scale); };
   Buffers buffers;
-  if (warpgroups) {
+  if (in_tiles) {
     constexpr int kHidden = WarpgroupFeedForwardShape<128>::kHidden;
     Packer weights, taps;
     for (int begin = 0; begin < 4 * C; begin += kHidden) {
@@ -161,7 +162,11 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
     } else {
       taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, depthwise);
     }
-    weight2.Tiles(C, kBlocks, 4 * C, kVecs, second);
+    if (warpgroups) {
+      weight2.VecBricks(C, 4 * C, second);
+    } else {
+      weight2.Tiles(C, kBlocks, 4 * C, kVecs, second);
+    }
     buffers["weight1"] = Upload(weight1);
     buffers["depthwise"] = Upload(taps);
     buffers["weight2"] = Upload(weight2);

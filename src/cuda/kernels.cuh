@@ -27,8 +27,10 @@ Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
 enum class ConvOutput { kMap, kCube, kHalfCube };
 // `maps`: what residuals and results are; x as a factor is halves, d always.
 Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu);
-// Whether WarpgroupFeedForwardLaunch is what is fastest on this GPU and compiled for it.
-bool WantsWarpgroups(int C, Maps maps, const DeviceInfo& gpu);
+// Whether the feed-forward network is fastest on this GPU with products of warpgroups, and compiled
+// for it. Then it is WarpgroupFeedForwardLaunch's if C >= 64, and that of FeedForwardLaunch with
+// Products::kWarpgroup else; M is bricks for either.
+bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu);
 Launch WarpgroupFeedForwardLaunch(int C, WarpgroupFeedForwardParams params, const DeviceInfo& gpu);
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu);
 Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& gpu);

@@ -77,6 +77,11 @@ void Packer::Bricks(int outputs, int inputs, const Matrix& weight) {
   }
 }
 
+void Packer::VecBricks(int outputs, int inputs, const Matrix& weight) {
+  const auto channel = [](int i) { return ChannelAt(Order::kVecs, i / 16 * 16, i % 16); };
+  Bricks(outputs, inputs, [&](int o, int i) { return weight(channel(o), channel(i)); });
+}
+
 void Packer::Taps(int channels, const std::function<float(int channel, int tap)>& weight) {
   for (int c = 0; c < channels; ++c) {
     for (int tap = 0; tap < 16; ++tap) Put(tap < 9 ? weight(c, tap) : 0.0f);

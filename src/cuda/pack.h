@@ -32,6 +32,10 @@ class Packer {
   // The second factor of kernels/hopper.cuh: [inputs / 8][outputs][8 inputs].
   void Bricks(int outputs, int inputs, const Matrix& weight);
 
+  // The same with outputs and inputs in Order::kVecs: a lane gets its Vec's pairs one after the
+  // other, and gives its inputs so.
+  void VecBricks(int outputs, int inputs, const Matrix& weight);
+
   // [channels / 32] as Depthwise of kernels/depthwise.cuh reads them: [9 taps] of a warp's Vecs.
   // `left_diagonals`: those of the left taps too are diagonals (Sides::kTensorCores).
   void Depthwise(int channels, bool left_diagonals,

@@ -13,6 +13,13 @@
 // is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
 // where no other warp looks.
 //
+// With Products::kWarpgroup, for 32 channels on GPUs that have products of warpgroups (hopper.cuh),
+// the block's four warps multiply by M and by W2 as one warpgroup. Each warp leaves its hidden
+// channels of two rows in shared memory; behind the pair's one barrier they are multiplied by W2, a
+// product of 64 pixels. Each warp's sixteen are those of its slice, so it gets their sums over all
+// hidden channels and has their x1. x and d, which only their own warp reads, are waited for by the
+// warp itself.
+//
 // x1 of split maps is split for the residual, and LN takes it rounded. What the warps' parts add to
 // it is exact to the rests' digits (AddToSplit).
 //
@@ -23,6 +30,7 @@
 #include <type_traits>
 
 #include "cuda/kernels/depthwise.cuh"
+#include "cuda/kernels/hopper.cuh"
 
 namespace mstpp::cuda {
 
@@ -30,10 +38,11 @@ struct FeedForwardParams {
   const void* x;              // images x height x width x C
   const void* d;              // the same
   void* out;                  // the same
-  const void* matrix;         // images of M, b_proj in its last column: tiles [C / 32][C / 32][4]
+  const void* matrix;         // images of M, b_proj in its last column: tiles [C / 32][C / 32][4];
+                              // for a warpgroup bricks (Packer::Bricks)
   const void* weight1;        // tiles [4 C / 32][C / 32][4], b1 in the last column
   const void* depthwise;      // [4 C / 32] of Dw::kWeightBytes
-  const void* weight2;        // tiles [C / 32][4 C / 32][4]
+  const void* weight2;        // tiles [C / 32][4 C / 32][4]; for a warpgroup Packer::VecBricks
   float reciprocal_channels;  // of the network's, which are less than C
   int height, width, rows, strips, segments, images;  // rows: even
   size_t rests;                                       // of split maps, from a map in bytes
@@ -46,25 +55,42 @@ MSTPP_HOST_DEVICE constexpr bool BandsFeedForward(int C, Maps maps) {
 }
 constexpr Sides kFeedForwardSides = Sides::kTensorCores;  // else
 
-template <int C, int P, Maps kMaps>
+// Who multiplies by M and W2: each warp what it has, or four warps together.
+enum class Products { kWarps, kWarpgroup };
+
+template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
 struct FeedForwardShape {
   static constexpr bool kSplit = kMaps == Maps::kSplit;
+  static constexpr bool kWarpgroup = kProducts == Products::kWarpgroup;
   static constexpr int kGroups = C / 32;      // of 32 channels
   static constexpr int kWarps = kGroups * P;  // also the number of slices
   static constexpr int kHidden = 32 * kWarps;
   static constexpr int kPasses = 4 * C / kHidden;
   static constexpr int kUseful = 8 * P - 2;
   static_assert(4 * C % kHidden == 0, "the hidden channels must divide among the warps");
+  static_assert(!kWarpgroup || (C == 32 && P == 4 && !kSplit),
+                "a warpgroup's warps must be the block's four and have all channels, in halves");
   // Shared memory.
-  static constexpr int kRow = kWarps * kWarpVecBytes;       // a row of x, d or LN(x1)
-  static constexpr int kX = 0;                              // two rows
-  static constexpr int kD = kX + 2 * kRow;                  // two rows
-  static constexpr int kNormed = kD + 2 * kRow;             // two pairs of rows
-  static constexpr int kParts = kNormed + 4 * kRow;         // two rows from kWarps warps
-  static constexpr int kBase = kParts + 2 * kWarps * kRow;  // four rows of x1, for the residual
-  static constexpr int kXRests = kBase + 4 * kRow;          // as kX, if maps are split
+  static constexpr int kRow = kWarps * kWarpVecBytes;  // a row of x, d or LN(x1)
+  static constexpr int kX = 0;                         // two rows
+  static constexpr int kD = kX + 2 * kRow;             // two rows
+  static constexpr int kNormed = kD + 2 * kRow;        // two pairs of rows
+  // Two rows of W2's sums, in parts from kWarps warps. Or, for a warpgroup, two pairs of rows of
+  // hidden channels as its first factor (hopper.cuh): of every pixel of the lanes' P eight of
+  // either row. While a product reads one pair, warps that are done with it leave the next.
+  static constexpr int kParts = kNormed + 4 * kRow;
+  static constexpr int kFactorRows = 16 * P;
+  static constexpr int kPanelBytes = kFactorRows * 128;  // of 64 channels
+  static constexpr int kFactorBytes = kHidden / 64 * kPanelBytes;
+  static_assert(!kWarpgroup || kParts % 1024 == 0, "panels begin at a multiple of 1024 bytes");
+  // x1, for the residual. From parts the output row y - 1 is finished before the rows y + 2 and
+  // y + 3 come: four rows wait. A warpgroup finishes y - 1 and y behind them: five wait, in a ring
+  // of eight.
+  static constexpr int kBase = kParts + (kWarpgroup ? 2 * kFactorBytes : 2 * kWarps * kRow);
+  static constexpr int kBaseRows = kWarpgroup ? 8 : 4;
+  static constexpr int kXRests = kBase + kBaseRows * kRow;  // as kX, if maps are split
   static constexpr int kBaseRests = kXRests + (kSplit ? 2 * kRow : 0);
-  static constexpr int kMatrix = kBaseRests + (kSplit ? 4 * kRow : 0);
+  static constexpr int kMatrix = kBaseRests + (kSplit ? kBaseRows * kRow : 0);
   static constexpr int kWeight2 = kMatrix + kGroups * kGroups * 4 * kWarpVecBytes;
   // Groups of W2's outputs with their weights in registers; the others' are in shared memory,
   // where registers are short.
@@ -76,12 +102,13 @@ struct FeedForwardShape {
   static constexpr int kSharedBytes = kMoments + (kGroups > 1 ? kWarps * 8 * 16 : 0);
 };
 
-template <int C, int P, Maps kMaps>
+template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
 class FeedForward {
-  using Shape = FeedForwardShape<C, P, kMaps>;
+  using Shape = FeedForwardShape<C, P, kMaps, kProducts>;
   using Dw = typename Shape::Dw;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kWarps = Shape::kWarps;
+  static constexpr bool kWarpgroup = Shape::kWarpgroup;
   static constexpr int kElement = 2;
 
  public:
@@ -131,7 +158,7 @@ class FeedForward {
 
   // x1 of row y.
   MSTPP_DEVICE unsigned char* Base(int y) const {
-    return shared_ + Shape::kBase + ((y + 1) & 3) * Shape::kRow;
+    return shared_ + Shape::kBase + ((y + 1) & (Shape::kBaseRows - 1)) * Shape::kRow;
   }
   MSTPP_DEVICE unsigned char* BaseRests(int y) const {
     return Base(y) + (Shape::kBaseRests - Shape::kBase);
@@ -209,21 +236,27 @@ class FeedForward {
     const auto load = [&](int source, int slice) {
       return loader.Load(shared_ + source + slice * kWarpVecBytes);
     };
-    MSTPP_UNROLL
-    for (int k = 0; k < kGroups; ++k) {
-      const Rows x = load(Shape::kX, k * P + pixel_);
+    if constexpr (kWarpgroup) {
+      const Rows x = load(Shape::kX, warp_);
+      MultiplyByWarpgroup(x1, x);
+      AddWide(x1, x, lane_);
+    } else {
       MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const HalfVec m =
-            LoadWarpVec(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
-        if (k == 0) {
-          MultiplyWide<true>(x1[j], x, m);
-        } else {
-          MultiplyWide<false>(x1[j], x, m);
+      for (int k = 0; k < kGroups; ++k) {
+        const Rows x = load(Shape::kX, k * P + pixel_);
+        MSTPP_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          const HalfVec m =
+              LoadWarpVec(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
+          if (k == 0) {
+            MultiplyWide<true>(x1[j], x, m);
+          } else {
+            MultiplyWide<false>(x1[j], x, m);
+          }
         }
       }
+      AddWide(x1, load(Shape::kX, warp_), lane_);
     }
-    AddWide(x1, load(Shape::kX, warp_), lane_);
     if constexpr (Shape::kSplit) AddWide(x1, load(Shape::kXRests, warp_), lane_);
     AddWide(x1, load(Shape::kD, warp_), lane_);
     Narrow(x1, rows[0], rows[1]);
@@ -238,6 +271,20 @@ class FeedForward {
     const Moments moments = Sum(rows);
     Share(moments);
     return moments;
+  }
+
+  // X M' of this warp's slice.
+  MSTPP_DEVICE void MultiplyByWarpgroup(float (&product)[4][4], const Rows& x) const {
+    uint32_t a[2][4];
+    MSTPP_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 4; ++i) a[s][i] = x.a[s][i].bits;
+    }
+    float d[16];
+    MultiplyRows<C, true>(d, a, shared_ + Shape::kMatrix);
+    MSTPP_UNROLL
+    for (int i = 0; i < 16; ++i) product[i / 4][i % 4] = d[i];
   }
 
   // x1 over its standard deviation, of this warp's slice in the rows y and y + 1, for all warps;
@@ -273,6 +320,7 @@ class FeedForward {
     HalfVec second[Shape::kOwnWeight2 > 0 ? Shape::kOwnWeight2 : 1][4];
   };
 
+  // A warpgroup's bricks of W2, of 32 outputs, are copied as they lie: so are one group's tiles.
   MSTPP_DEVICE void LoadWeights(int pass, Weights& w) const {
     const int hidden = pass * kWarps + warp_;
     const auto* first = static_cast<const unsigned char*>(p_.weight1);
@@ -297,7 +345,8 @@ class FeedForward {
   }
 
   // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
-  // leaves this warp's part of the outputs of the row above in shared memory.
+  // leaves this warp's part of the outputs of the row above in shared memory; or, for a warpgroup,
+  // its hidden channels of that row.
   template <bool kEnds>
   MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
@@ -328,13 +377,34 @@ class FeedForward {
       Dw::ToPixels(above[j - 2]);
     }
     if (warming) return;
+    if constexpr (kWarpgroup) {
+      LeaveHidden(pair, row, above);
+    } else {
+      LeavePart(row, above, w);
+    }
+  }
+  // As a warpgroup's first factor: pixels i of the lanes are its rows 16 i + 8 row and on, this
+  // warp's channels half a panel, in the order of Packer::VecBricks.
+  MSTPP_DEVICE void LeaveHidden(int pair, int row, const HalfPair (&hidden)[4][P]) const {
+    const int pixel = lane_ & 7, chunk = warp_ % 2 * 4 + (lane_ >> 3);
+    unsigned char* to = shared_ + Shape::kParts + pair * Shape::kFactorBytes +
+                        warp_ / 2 * Shape::kPanelBytes + (8 * row + pixel) * 128 +
+                        (chunk ^ pixel) * 16;
+    MSTPP_UNROLL
+    for (int i = 0; i < P; ++i) {
+      StoreMatrices(to + i * 16 * 128,
+                    {hidden[0][i].bits, hidden[1][i].bits, hidden[2][i].bits, hidden[3][i].bits});
+    }
+  }
+  // This warp's part of W2's sums.
+  MSTPP_DEVICE void LeavePart(int row, const HalfPair (&hidden)[4][P], const Weights& w) const {
     Rows x[kPixelStep<P>];
     MSTPP_UNROLL
     for (int i = 0; i < kPixelStep<P>; ++i) {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
-        x[i].a[j >> 1][2 * (j & 1)] = above[j][i];
-        x[i].a[j >> 1][2 * (j & 1) + 1] = above[j][i + kPixelStep<P>];
+        x[i].a[j >> 1][2 * (j & 1)] = hidden[j][i];
+        x[i].a[j >> 1][2 * (j & 1) + 1] = hidden[j][i + kPixelStep<P>];
       }
     }
     unsigned char* parts = shared_ + Shape::kParts + row * kWarps * Shape::kRow;
@@ -392,6 +462,32 @@ class FeedForward {
     StoreVec(out, sum);
   }
 
+  // The same of the output rows y and y + 1 by a warpgroup: W2 of what all warps have left of pair
+  // `pair`.
+  MSTPP_DEVICE void FinishPair(int y, int pair) {
+    float sum[16];
+    BeginRows<C, true, Shape::kHidden / 16>(sum,
+                                            shared_ + Shape::kParts + pair * Shape::kFactorBytes,
+                                            Shape::kPanelBytes, shared_ + Shape::kWeight2);
+    HalfVec out[2];
+    MSTPP_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      out[r] = LoadVec(Base(y + r) + warp_ * kWarpVecBytes + PieceOffset(lane_));
+    }
+    AwaitRows<0>(sum);
+    MSTPP_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      if (!stores_ || y + r < row_begin_ || y + r >= row_end_) continue;
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        HalfPair part;
+        Set(part, sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]);
+        out[r].pair[j] = Add(out[r].pair[j], part);
+      }
+      StoreVec(static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + r * pitch_, out[r]);
+    }
+  }
+
   // kEnds: the strip is the image's first or last.
   template <bool kEnds>
   MSTPP_DEVICE void Pass(int pass) {
@@ -409,6 +505,7 @@ class FeedForward {
     }
     Fetch(y);
     CopyWait<0>();
+    if constexpr (kWarpgroup) OrderCopies();  // M and W2
     __syncthreads();
     HalfVec rows[2];
     Moments moments = Attend(rows);
@@ -421,21 +518,34 @@ class FeedForward {
     for (int pair = 0; y <= row_end_; y += 2, pair ^= 1) {
       const bool warming = y < row_begin_, more = y + 2 <= row_end_;
       Hidden<kEnds>(pair, 0, warming, weights, depthwise);
-      if (warming) {  // the first time: see the loop's end
+      if constexpr (kWarpgroup) {  // x and d are this warp's alone
+        CopyWait<0>();
+        __syncwarp();
+      } else if (warming) {  // the first time: see the loop's end
         CopyWait<0>();
         __syncthreads();
       }
       if (more) moments = Attend(rows);
-      __syncthreads();
-      Finish(y - 1, 0, pass);
+      if constexpr (kWarpgroup) {
+        __syncwarp();
+      } else {
+        __syncthreads();
+        Finish(y - 1, 0, pass);
+      }
       if (more) {
         Normalise(rows, moments, y + 2, pair ^ 1);
         Fetch(y + 4);
       }
       Hidden<kEnds>(pair, 1, warming, weights, depthwise);
-      CopyWait<0>();
-      __syncthreads();
-      Finish(y, 1, pass);
+      if constexpr (kWarpgroup) {
+        OrderCopies();
+        __syncthreads();
+        if (!warming) FinishPair(y - 1, pair);
+      } else {
+        CopyWait<0>();
+        __syncthreads();
+        Finish(y, 1, pass);
+      }
       store_ += 2 * pitch_;
     }
   }

@@ -8,6 +8,10 @@
 // (Packer::Bricks): first those of all outputs and the first eight inputs, then of the next. So
 // what a product reads at a time has every bank once.
 //
+// Or the first factor is in shared memory too, 64 rows in panels of 64 inputs: a row's 128 bytes
+// follow each other at a multiple of 1024; 16 bytes of row i at place (chunk ^ i) % 8, for the
+// banks' sake again.
+//
 // Copies of any size to shared memory, of which one thread gives notice and any can wait for.
 #pragma once
 
@@ -27,7 +31,8 @@ namespace mstpp::cuda {
 using BoxMap = CUtensorMap;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-// Before a barrier behind which a copy overwrites shared memory that this thread has written.
+// Before a barrier behind which a copy overwrites, or a product reads, shared memory that this
+// thread has written.
 MSTPP_DEVICE void OrderCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // Where copies are waited for, turn after turn. Before other threads see it there must be a
 // barrier.
@@ -118,6 +123,13 @@ MSTPP_DEVICE uint64_t Bricks(const void* bricks, int s) {
   const uint64_t first = (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
   return first + s * (N * 32 / 16);
 }
+// The first factor's where it is in shared memory, in panels `panel_bytes` apart.
+MSTPP_DEVICE uint64_t Panels(const void* rows, int panel_bytes, int s) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(rows));
+  constexpr uint64_t kEightRows = 1024 / 16, k128ByteSwizzle = 1;
+  const uint64_t first = (address & 0x3ffffu) >> 4 | kEightRows << 32 | k128ByteSwizzle << 62;
+  return first + s / 4 * (panel_bytes / 16) + s % 4 * (32 / 16);
+}
 
 // d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn.
 template <bool kFirst>
@@ -128,6 +140,16 @@ MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[16], const uint32_t (&a)[4], uint
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
       "{%16, %17, %18, %19}, %20, p, 1, 1, 0; }"
       : MSTPP_PAIRS(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
+}
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyBricks(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %21, 0; "
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, p, 1, 1, 0; }"
+      : MSTPP_FLOATS(0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
 }
 template <bool kFirst>
@@ -153,6 +175,18 @@ MSTPP_DEVICE void MultiplyBricks(float (&d)[64], const uint32_t (&a)[4], uint64_
       "{%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
       : MSTPP_FLOATS(0), MSTPP_FLOATS(16), MSTPP_FLOATS(32), MSTPP_FLOATS(48)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
+}
+
+// The same of a first factor in shared memory.
+template <bool kFirst>
+MSTPP_DEVICE void MultiplyBricks(float (&d)[16], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %18, 0; "
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, p, 1, 1, 0, 0; }"
+      : MSTPP_FLOATS(0)
+      : "l"(a), "l"(b), "n"(kFirst ? 0 : 1));
 }
 
 #undef MSTPP_PAIRS
@@ -185,6 +219,27 @@ MSTPP_DEVICE void AwaitRows(T (&d)[kSize], uint32_t (&a)[kSteps][4]) {
   MSTPP_UNROLL
   for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
 }
+// The same of a first factor in shared memory, in panels `panel_bytes` apart. Whoever has written
+// it must have called OrderCopies before a barrier.
+template <int N, bool kFirst, int kSteps, class T, int kSize>
+MSTPP_DEVICE void BeginRows(T (&d)[kSize], const void* rows, int panel_bytes, const void* bricks) {
+  KeepOrder(d);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) {
+    if (kFirst && s == 0) {
+      MultiplyBricks<true>(d, Panels(rows, panel_bytes, s), Bricks<N>(bricks, s));
+    } else {
+      MultiplyBricks<false>(d, Panels(rows, panel_bytes, s), Bricks<N>(bricks, s));
+    }
+  }
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending, class T, int kSize>
+MSTPP_DEVICE void AwaitRows(T (&d)[kSize]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  KeepOrder(d);
+}
 #else
 template <int N, bool kFirst, class T, int kSize, int kSteps>
 MSTPP_DEVICE void BeginRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
@@ -192,6 +247,12 @@ MSTPP_DEVICE void BeginRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) 
 }
 template <int kPending, class T, int kSize, int kSteps>
 MSTPP_DEVICE void AwaitRows(T (&)[kSize], uint32_t (&)[kSteps][4]) {}
+template <int N, bool kFirst, int kSteps, class T, int kSize>
+MSTPP_DEVICE void BeginRows(T (&)[kSize], const void*, int, const void*) {
+  __trap();
+}
+template <int kPending, class T, int kSize>
+MSTPP_DEVICE void AwaitRows(T (&)[kSize]) {}
 #endif
 
 #endif  // MSTPP_EMULATE_CUDA
