@@ -8,17 +8,35 @@
 
 #include "cuda/kernels/conv3x3.cuh"
 #include "cuda/kernels/image_conv.cuh"
+#include "cuda/kernels/warpgroup_conv3x3.cuh"
 #include "cuda_kernels_testing.h"
 
 namespace mstpp::cuda::kernels_testing {
 namespace {
 
+// The kernel's two forms.
+template <Maps kOfMaps>
+struct WarpConv {
+  static constexpr Maps kMaps = kOfMaps;
+  static constexpr auto kOrder = Packer::Order::kVecs;
+  using Shape = ConvShape<kMaps>;
+  template <bool kCube, class Writer = CubeWriter, bool kGram = false>
+  using Kernel = Conv3x3<kCube, kMaps, Writer, kGram>;
+};
+struct WarpgroupConv {
+  static constexpr Maps kMaps = Maps::kHalf;
+  static constexpr auto kOrder = Packer::Order::kPlain;
+  using Shape = WarpgroupConvShape;
+  template <bool kCube, class Writer = CubeWriter, bool kGram = false>
+  using Kernel = WarpgroupConv3x3<kCube, Writer, kGram>;
+};
+
 // Of n channels, weights [output][input][tap]; `one`: the last channel of all stays 1.
-std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
+std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one, Packer::Order order) {
   Packer packer;
   for (int first = 0; first < 32; first += 16) {
     for (int tap = 0; tap < 9; ++tap) {
-      packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, 32, order, [&](int o, int i) {
         o += first;
         if (o == 31 && i == 31) return tap == 4 && one ? 1.f : 0.f;
         return o < n && i < n ? static_cast<float>(w[(o * n + i) * 9 + tap]) : 0.f;
@@ -29,9 +47,10 @@ std::vector<unsigned char> PackConv3x3(const Doubles& w, int n, bool one) {
 }
 
 // Dense convolutions, weights [output][input][tap].
-template <Maps kMaps>
+template <class Conv>
 void TestConv3x3(int height, int width, int rows, bool with_residual) {
   using M = Memory;
+  constexpr Maps kMaps = Conv::kMaps;
   const int n = 31;
   Generator generator(3);
   const auto images = M::DrawBatch(generator, height, width, 32, n, kMaps);
@@ -55,10 +74,10 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
       }
     }
   }
-  const auto weight = PackConv3x3(w, n, !with_residual);
+  const auto weight = PackConv3x3(w, n, !with_residual, Conv::kOrder);
   const auto x_bytes = M::Store(images, kMaps), r_bytes = M::Store(residuals, kMaps);
   std::vector<unsigned char> y(x_bytes.size(), 0x7f);
-  using Shape = ConvShape<kMaps>;
+  using Shape = typename Conv::Shape;
   ConvParams p{.x = x_bytes.data(),
                .residual = with_residual ? r_bytes.data() : nullptr,
                .y = y.data(),
@@ -74,7 +93,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
                .images = M::kImages};
   const int blocks = p.strips * p.segments * M::kImages;
   Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
-                              [&] { Conv3x3<false, kMaps>(p).Run(); });
+                              [&] { typename Conv::template Kernel<false>(p).Run(); });
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
@@ -85,8 +104,9 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
     p.partials = partials.data();
     std::vector<unsigned char> same(y.size(), 0x7f);
     p.y = same.data();
-    Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
-                                [&] { Conv3x3<false, kMaps, CubeWriter, true>(p).Run(); });
+    Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes, [&] {
+      typename Conv::template Kernel<false, CubeWriter, true>(p).Run();
+    });
     EXPECT_EQ(same, y);
     ExpectGram<32, GramParts::kQuads>(y, height * width, partials);
   }
@@ -106,7 +126,7 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
       std::copy_n(strides, 4, io.cube_stride);
       p.io = &io;
       Emulator::Instance().Launch(blocks, Shape::kThreads, Shape::kSharedBytes,
-                                  [&] { Conv3x3<true, kMaps>(p).Run(); });
+                                  [&] { typename Conv::template Kernel<true>(p).Run(); });
       for (int i = 0; i < M::kImages * n; ++i) {
         const int image = i / n, o = i % n;
         for (int r = 0; r < h; ++r) {
@@ -123,26 +143,27 @@ void TestConv3x3(int height, int width, int rows, bool with_residual) {
 }
 
 TEST(KernelsTest, Conv3x3) {
-  TestConv3x3<Maps::kHalf>(8, 24, 3, false);
-  TestConv3x3<Maps::kHalf>(8, 72, 8, true);
-  TestConv3x3<Maps::kHalf>(4, 40, 1, true);
-  TestConv3x3<Maps::kHalf>(4, 32, 2, false);
-  TestConv3x3<Maps::kHalf>(5, 44, 1, false);
+  TestConv3x3<WarpConv<Maps::kHalf>>(8, 24, 3, false);
+  TestConv3x3<WarpConv<Maps::kHalf>>(8, 72, 8, true);
+  TestConv3x3<WarpConv<Maps::kHalf>>(4, 40, 1, true);
+  TestConv3x3<WarpConv<Maps::kHalf>>(4, 32, 2, false);
+  TestConv3x3<WarpConv<Maps::kHalf>>(5, 44, 1, false);
 }
 
 // A cube of halves has the bits of one of floats, rounded; nothing is written behind a picture's.
-template <Maps kMaps>
+template <class Conv>
 void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
   using M = Memory;
+  constexpr Maps kMaps = Conv::kMaps;
   constexpr int kImages = 2;
   Generator generator(7);
   // The pictures below one another.
   const auto x = M::Store(M::Draw(generator, kImages * height, width, 32, channels));
   const auto residual = M::Store(
       std::vector{M::Draw(generator, kImages * height, width, 32, channels, kMaps)}, kMaps);
-  const auto weight =
-      PackConv3x3(generator.Draw(channels * channels * 9, 0.06), channels, /*one=*/false);
-  using Shape = ConvShape<kMaps>;
+  const auto weight = PackConv3x3(generator.Draw(channels * channels * 9, 0.06), channels,
+                                  /*one=*/false, Conv::kOrder);
+  using Shape = typename Conv::Shape;
   NetworkIo io = {};
   io.cube_height = h;
   io.cube_width = w;
@@ -168,10 +189,11 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
   };
   const size_t count = static_cast<size_t>(kImages) * channels * h;
   std::vector<float> floats(count * w, NAN);
-  run(floats.data(), w, [&] { Conv3x3<true, kMaps>(p).Run(); });
+  run(floats.data(), w, [&] { typename Conv::template Kernel<true>(p).Run(); });
   constexpr uint16_t kUnwritten = 0x7abc;
   std::vector<uint16_t> halves(count * HalfRow(w) + 8, kUnwritten);
-  run(halves.data(), HalfRow(w), [&] { Conv3x3<true, kMaps, HalfCubeWriter>(p).Run(); });
+  run(halves.data(), HalfRow(w),
+      [&] { typename Conv::template Kernel<true, HalfCubeWriter>(p).Run(); });
   for (size_t row = 0; row < count; ++row) {
     for (int q = 0; q < w; ++q) {
       ASSERT_EQ(halves[row * HalfRow(w) + q], HalfPack(floats[row * w + q], 0.f))
@@ -182,17 +204,29 @@ void TestHalfCube(int channels, int height, int width, int rows, int h, int w) {
 }
 
 TEST(KernelsTest, HalfCube) {
-  TestHalfCube<Maps::kHalf>(31, 8, 40, 3, 8, 40);
-  TestHalfCube<Maps::kHalf>(31, 8, 72, 8, 5, 67);
-  TestHalfCube<Maps::kHalf>(29, 8, 32, 2, 7, 25);
-  TestHalfCube<Maps::kHalf>(25, 8, 8, 8, 1, 1);
-  TestHalfCube<Maps::kSplit>(31, 8, 72, 8, 5, 67);
+  TestHalfCube<WarpConv<Maps::kHalf>>(31, 8, 40, 3, 8, 40);
+  TestHalfCube<WarpConv<Maps::kHalf>>(31, 8, 72, 8, 5, 67);
+  TestHalfCube<WarpConv<Maps::kHalf>>(29, 8, 32, 2, 7, 25);
+  TestHalfCube<WarpConv<Maps::kHalf>>(25, 8, 8, 8, 1, 1);
+  TestHalfCube<WarpConv<Maps::kSplit>>(31, 8, 72, 8, 5, 67);
+}
+
+TEST(KernelsTest, Conv3x3ByWarpgroup) {
+  TestConv3x3<WarpgroupConv>(8, 24, 3, false);
+  TestConv3x3<WarpgroupConv>(8, 72, 8, true);
+  TestConv3x3<WarpgroupConv>(4, 40, 1, true);
+  TestConv3x3<WarpgroupConv>(4, 32, 2, false);
+  TestConv3x3<WarpgroupConv>(5, 44, 1, false);
+  TestConv3x3<WarpgroupConv>(21, 36, 20, false);
+  TestConv3x3<WarpgroupConv>(23, 34, 22, true);
+  TestHalfCube<WarpgroupConv>(31, 8, 72, 8, 5, 67);
+  TestHalfCube<WarpgroupConv>(29, 8, 32, 2, 7, 25);
 }
 
 TEST(KernelsTest, SplitConv3x3) {
-  TestConv3x3<Maps::kSplit>(8, 72, 8, true);
-  TestConv3x3<Maps::kSplit>(4, 40, 1, true);
-  TestConv3x3<Maps::kSplit>(5, 32, 2, false);
+  TestConv3x3<WarpConv<Maps::kSplit>>(8, 72, 8, true);
+  TestConv3x3<WarpConv<Maps::kSplit>>(4, 40, 1, true);
+  TestConv3x3<WarpConv<Maps::kSplit>>(5, 32, 2, false);
 }
 
 template <Maps kMaps>

@@ -237,6 +237,8 @@ inline uint32_t ShuffleXor(uint32_t value, int mask) {
 }
 inline float ShuffleXor(float value, int mask) { return Shuffle(value, (threadIdx.x & 31) ^ mask); }
 
+inline int OfWarp(int value) { return value; }
+
 // Element (row, k) of A and (k, column) of B as the hardware spreads them, for both shapes.
 inline void MmaHalf(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                     uint32_t b1, float c0, float c1, float c2, float c3) {
@@ -322,7 +324,8 @@ inline void StoreMatrices(void* row, const uint32_t (&m)[4]) {
 
 // A warp's rows of the product: of float a pair of columns, of halves a word.
 template <int N, bool kFirst, class T, int kSize>
-void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* b) {
+void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* b,
+                    int input_bytes = 16 * N) {
   constexpr bool kHalves = sizeof(T) == sizeof(uint32_t) && !std::is_same_v<T, float>;
   constexpr int kOutputs = kHalves ? 4 * kSize : 2 * kSize;
   const auto* bricks = reinterpret_cast<const uint16_t*>(b);
@@ -345,7 +348,7 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* 
         }
         const int n = 8 * j + 2 * t + e;
         for (int k = 0; k < 16; ++k)
-          sum[e] += row[k] * HalfLow(bricks[((k >> 3) * N + n) * 8 + (k & 7)]);
+          sum[e] += row[k] * HalfLow(bricks[(k >> 3) * (input_bytes / 2) + n * 8 + (k & 7)]);
       }
       if constexpr (kHalves) {
         d[2 * j + side] = HalfPack(sum[0], sum[1]);
@@ -355,6 +358,15 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* 
       }
     }
   }
+}
+template <class T, int N>
+void KeepOrder(T (&)[N]) {}
+inline void BeginProducts() {}
+inline void EndProducts() {}
+inline void AwaitProducts() {}
+template <bool kFirst, int kInputBytes>
+void AddProduct(float (&d)[16], const uint32_t (&a)[4], const void* bricks, int offset) {
+  MultiplyBricks<32, kFirst>(d, a, static_cast<const unsigned char*>(bricks) + offset, kInputBytes);
 }
 template <int N, bool kFirst, class T, int kSize, int kSteps>
 void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {

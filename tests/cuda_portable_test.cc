@@ -499,7 +499,7 @@ TEST(MemoryPlanTest, ValuesLiveFromTheirWriterToTheirLastReader) {
   }
 }
 
-TEST(CudaGroupsTest, HaveAMillionPixelsButLeaveBothLanesWork) {
+TEST(CudaGroupsTest, HaveTwoMillionPixelsButLeaveBothLanesWork) {
   const auto size_and_lanes = [](int64_t pictures, int64_t pixels) {
     const Groups groups = ChooseGroups(pictures, pixels);
     return std::pair(groups.size, groups.lanes);
@@ -510,11 +510,12 @@ TEST(CudaGroupsTest, HaveAMillionPixelsButLeaveBothLanesWork) {
   EXPECT_EQ(size_and_lanes(2, kPicture), Pair(1, 2));
   EXPECT_EQ(size_and_lanes(3, kPicture), Pair(2, 2));
   EXPECT_EQ(size_and_lanes(7, kPicture), Pair(4, 2));
-  EXPECT_EQ(size_and_lanes(16, kPicture), Pair(4, 2));
+  EXPECT_EQ(size_and_lanes(16, kPicture), Pair(8, 2));
+  EXPECT_EQ(size_and_lanes(64, kPicture), Pair(8, 2));
   EXPECT_EQ(size_and_lanes(1, 64), Pair(1, 1));
   EXPECT_EQ(size_and_lanes(11, 64), Pair(6, 2));
   EXPECT_EQ(size_and_lanes(1000, 64), Pair(64, 2));
-  EXPECT_EQ(size_and_lanes(16, 1 << 20), Pair(1, 2));
+  EXPECT_EQ(size_and_lanes(16, 1 << 21), Pair(1, 2));
   EXPECT_EQ(size_and_lanes(16, int64_t{1} << 40), Pair(1, 2));
 }
 
@@ -523,8 +524,9 @@ TEST(CudaGroupsTest, CopiedOnesAreSmallerAndTheLastSmallest) {
   EXPECT_EQ(CopiedGroups(1, {1, 1}), Sizes{1});
   EXPECT_EQ(CopiedGroups(5, {1, 1}), (Sizes{1, 1, 1, 1, 1}));
   EXPECT_EQ(CopiedGroups(16, {4, 2}), (Sizes{2, 2, 2, 2, 2, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(CopiedGroups(16, {8, 2}), (Sizes{4, 4, 2, 2, 1, 1, 1, 1}));
   EXPECT_EQ(CopiedGroups(13, {4, 2}), (Sizes{2, 2, 2, 2, 2, 1, 1, 1}));
-  EXPECT_EQ(CopiedGroups(197, {64, 2}), (Sizes{32, 32, 32, 32, 32, 16, 16, 5}));
+  EXPECT_EQ(CopiedGroups(197, {64, 2}), (Sizes{32, 32, 32, 32, 32, 16, 8, 8, 5}));
   // A slot's first group is its largest.
   for (int64_t pictures = 1; pictures < 300; ++pictures) {
     for (int64_t size = 1; size <= 64; ++size) {
@@ -549,10 +551,10 @@ TEST(CudaGroupsTest, ShrinkWhileMemoryIsExhausted) {
     return tries;
   };
   using Tries = std::vector<std::pair<int64_t, int>>;
-  EXPECT_EQ(tried(9), (Tries{{4, 2}}));
-  EXPECT_EQ(tried(8), (Tries{{4, 2}, {4, 2}}));
-  EXPECT_EQ(tried(3), (Tries{{4, 2}, {4, 2}, {2, 2}, {1, 2}}));
-  EXPECT_EQ(tried(1), (Tries{{4, 2}, {4, 2}, {2, 2}, {1, 2}, {1, 1}}));
+  EXPECT_EQ(tried(17), (Tries{{8, 2}}));
+  EXPECT_EQ(tried(16), (Tries{{8, 2}, {8, 2}}));
+  EXPECT_EQ(tried(3), (Tries{{8, 2}, {8, 2}, {4, 2}, {2, 2}, {1, 2}}));
+  EXPECT_EQ(tried(1), (Tries{{8, 2}, {8, 2}, {4, 2}, {2, 2}, {1, 2}, {1, 1}}));
   EXPECT_THROW(tried(0), Error);
 }
 

@@ -15,11 +15,11 @@ namespace {
 
 // That a kernel whose segments have `rows` rows together gives y with S on the way too, that S is
 // that of y's pixels, of C channels, and that its parts are the same bits wherever segments begin.
-template <int C, GramParts kParts, class Params, class F>
+template <int C, GramParts kParts, int kPartsOfRows = 1, class Params, class F>
 void ExpectSameWithGram(Params p, const std::vector<unsigned char>& y, int pixels, int rows,
                         int part_rows, const F& launch) {
   const int parts = (rows + part_rows - 1) / part_rows;
-  auto partials = NoParts<C>(p.strips * parts * Memory::kImages);
+  auto partials = NoParts<C>(p.strips * parts * kPartsOfRows * Memory::kImages);
   p.partials = partials.data();
   p.part_rows = part_rows;
   std::vector<unsigned char> same(y.size(), 0x7f);
@@ -28,7 +28,7 @@ void ExpectSameWithGram(Params p, const std::vector<unsigned char>& y, int pixel
   EXPECT_EQ(same, y);
   ExpectGram<C, kParts>(y, pixels, partials);
 
-  auto again = NoParts<C>(p.strips * parts * Memory::kImages);
+  auto again = NoParts<C>(p.strips * parts * kPartsOfRows * Memory::kImages);
   p.partials = again.data();
   p.rows = part_rows;
   p.segments = parts;
@@ -36,7 +36,7 @@ void ExpectSameWithGram(Params p, const std::vector<unsigned char>& y, int pixel
   EXPECT_EQ(again, partials);
 }
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, Products kProducts = Products::kWarps>
 void TestDownsample(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(5);
@@ -60,10 +60,12 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
       }
     }
   }
+  constexpr auto kInputs =
+      kProducts == Products::kWarpgroup ? Packer::Order::kPlain : Packer::Order::kVecs;
   Packer packer;
   for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
-      packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, C, kInputs, [&](int o, int i) {
         o += first;
         if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.f : 0.f;
         return o < n && i < channels ? static_cast<float>(w[(o * channels + i) * 16 + tap]) : 0.f;
@@ -73,13 +75,14 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
   const auto weight = packer.Take(), x_bytes = M::Store(images, kMaps);
   auto y = M::Store(expected, kMaps);
   std::fill(y.begin(), y.end(), 0x7f);
-  using Shape = DownsampleShape<C>;
+  using Shape = DownsampleShape<C, kProducts>;
   DownsampleParams p{x_bytes.data(), y.data(), weight.data(), height, width, rows, 0, 0,
                      M::kImages};
   p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height / 2 + rows - 1) / rows;
   Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts * M::kImages, Shape::kThreads,
-                              Shape::kSharedBytes, [&] { Downsample<C, kMaps>(p).Run(); });
+                              Shape::kSharedBytes,
+                              [&] { Downsample<C, kMaps, false, kProducts>(p).Run(); });
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
@@ -89,7 +92,7 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
         p, y, height / 2 * (width / 2), height / 2, part_rows, [](const auto& q) {
           Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
                                       Shape::kGramSharedBytes,
-                                      [&] { Downsample<C, kMaps, true>(q).Run(); });
+                                      [&] { Downsample<C, kMaps, true, kProducts>(q).Run(); });
         });
   }
 }
@@ -103,12 +106,21 @@ TEST(KernelsTest, Downsample) {
   TestDownsample<64, Maps::kHalf>(4, 68, 1, 1, 62);
 }
 
+TEST(KernelsTest, DownsampleByWarpgroup) {
+  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(16, 72, 3, 3, 31);
+  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(4, 64, 1, 1, 31);
+  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(14, 84, 6, 2, 31);
+  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(12, 24, 4, 1, 31);
+  TestDownsample<64, Maps::kHalf, Products::kWarpgroup>(12, 24, 4, 4, 62);
+  TestDownsample<64, Maps::kHalf, Products::kWarpgroup>(4, 68, 1, 1, 62);
+}
+
 TEST(KernelsTest, SplitDownsample) {
   TestDownsample<32, Maps::kSplit>(10, 72, 3, 3, 31);
   TestDownsample<64, Maps::kSplit>(6, 24, 2, 2, 62);
 }
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, Products kProducts = Products::kWarps>
 void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channels) {
   using M = Memory;
   Generator generator(6);
@@ -135,22 +147,24 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
     }
   }
   Packer weight = Packer(), skip_weight = Packer();
-  constexpr auto kVecs = Packer::Order::kVecs;
+  constexpr bool kWarpgroup = kProducts == Products::kWarpgroup;
+  constexpr auto kOut = kWarpgroup ? Packer::Order::kQuads : Packer::Order::kVecs;
+  constexpr auto kIn = kWarpgroup ? Packer::Order::kPlain : Packer::Order::kVecs;
   for (int phase = 0; phase < 4; ++phase) {
-    weight.Rows(C, kVecs, 2 * C, kVecs, [&](int o, int i) {
+    weight.Rows(C, kOut, 2 * C, kIn, [&](int o, int i) {
       return o < channels && i < 2 * channels
                  ? static_cast<float>(w[(phase * channels + o) * 2 * channels + i])
                  : 0.f;
     });
   }
-  skip_weight.Rows(C, kVecs, C, kVecs, [&](int o, int i) {
+  skip_weight.Rows(C, kOut, C, kIn, [&](int o, int i) {
     if (i == C - 1) return o == C - 1 ? 1.f : o < channels ? static_cast<float>(bias[o]) : 0.f;
     return o < channels && i < channels ? static_cast<float>(f[o * channels + i]) : 0.f;
   });
   const auto w_bytes = weight.Take(), s_bytes = skip_weight.Take();
   const auto x_bytes = M::Store(images, kMaps), skip_bytes = M::Store(skips, kMaps);
   std::vector<unsigned char> y(skip_bytes.size(), 0x7f);
-  using Shape = UpsampleFuseShape<C>;
+  using Shape = UpsampleFuseShape<C, kProducts>;
   UpsampleFuseParams p{x_bytes.data(),
                        skip_bytes.data(),
                        y.data(),
@@ -165,16 +179,17 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
   p.strips = (width + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height + rows - 1) / rows;
   Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                              Shape::kSharedBytes, [&] { UpsampleFuse<C, kMaps>(p).Run(); });
+                              Shape::kSharedBytes,
+                              [&] { UpsampleFuse<C, kMaps, false, kProducts>(p).Run(); });
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
 
-  ExpectSameWithGram<C, GramParts::kVecs>(
+  ExpectSameWithGram<C, kWarpgroup ? GramParts::kQuads : GramParts::kVecs, kWarpgroup ? 2 : 1>(
       p, y, 4 * height * width, height, part_rows, [](const auto& q) {
         Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
                                     Shape::kGramSharedBytes,
-                                    [&] { UpsampleFuse<C, kMaps, true>(q).Run(); });
+                                    [&] { UpsampleFuse<C, kMaps, true, kProducts>(q).Run(); });
       });
 }
 
@@ -182,6 +197,15 @@ TEST(KernelsTest, UpsampleFuse) {
   TestUpsampleFuse<32, Maps::kHalf>(7, 20, 5, 5, 31);
   TestUpsampleFuse<64, Maps::kHalf>(7, 20, 6, 2, 62);
   TestUpsampleFuse<64, Maps::kHalf>(2, 16, 1, 1, 62);
+}
+
+TEST(KernelsTest, UpsampleFuseByWarpgroup) {
+  TestUpsampleFuse<32, Maps::kHalf, Products::kWarpgroup>(7, 20, 5, 5, 31);
+  TestUpsampleFuse<32, Maps::kHalf, Products::kWarpgroup>(7, 36, 6, 2, 31);
+  TestUpsampleFuse<32, Maps::kHalf, Products::kWarpgroup>(2, 32, 1, 1, 31);
+  TestUpsampleFuse<64, Maps::kHalf, Products::kWarpgroup>(7, 20, 6, 2, 62);
+  TestUpsampleFuse<64, Maps::kHalf, Products::kWarpgroup>(5, 36, 3, 3, 62);
+  TestUpsampleFuse<64, Maps::kHalf, Products::kWarpgroup>(2, 16, 1, 1, 62);
 }
 
 TEST(KernelsTest, SplitUpsampleFuse) {

@@ -17,6 +17,38 @@ Segments ConvSegments(int height, int width) {
   return SegmentsOfSize(height, ConvStrips(width), kConvBlocks);
 }
 
+constexpr int kWarpgroupConvBlocks = 3;  // of a multiprocessor
+
+template <bool kCube, class Writer = CubeWriter, bool kGram = false>
+__global__ void __launch_bounds__(WarpgroupConvShape::kThreads, kWarpgroupConvBlocks)
+    WarpgroupConvKernel(const __grid_constant__ ConvParams params) {
+  WarpgroupConv3x3<kCube, Writer, kGram>(params).Run();
+}
+
+// Of a part of S each.
+Segments WarpgroupConvSegments(int height, int width) {
+  return SegmentsOfSize(height, ConvStrips(width), kWarpgroupConvBlocks, 8.0, 2);
+}
+
+Launch LaunchWarpgroupConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
+  using Shape = WarpgroupConvShape;
+  const bool gram = params.partials != nullptr;
+  const auto function = gram                          ? WarpgroupConvKernel<false, CubeWriter, true>
+                        : output == ConvOutput::kMap  ? WarpgroupConvKernel<false>
+                        : output == ConvOutput::kCube ? WarpgroupConvKernel<true>
+                                                      : WarpgroupConvKernel<true, HalfCubeWriter>;
+  const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
+  kernel.Prepare();
+  params.strips = ConvStrips(params.width);
+  const int items = params.strips * params.images;
+  const Segments segments =
+      gram ? WarpgroupConvSegments(params.height, params.width)
+           : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 8.0, 2);
+  params.rows = segments.rows;
+  params.segments = segments.count;
+  return kernel.Bind(items * segments.count, params);
+}
+
 template <Maps kMaps>
 Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
   using Shape = ConvShape<kMaps>;
@@ -55,11 +87,14 @@ Launch LaunchImageConv(ImageConvParams params) {
 
 }  // namespace
 
-int ConvParts(int height, int width) {
-  return ConvSegments(height, width).count * ConvStrips(width);
+int ConvParts(Maps maps, int height, int width, const DeviceInfo& gpu) {
+  const Segments segments = WantsWarpgroups(maps, gpu) ? WarpgroupConvSegments(height, width)
+                                                       : ConvSegments(height, width);
+  return segments.count * ConvStrips(width);
 }
 
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {
+  if (WantsWarpgroups(maps, gpu)) return LaunchWarpgroupConv(output, params, gpu);
   return WithMaps(maps, [&]<Maps kMaps>() { return LaunchConv<kMaps>(output, params, gpu); });
 }
 

@@ -59,14 +59,6 @@ Launch LaunchWarpgroupFeedForward(WarpgroupFeedForwardParams params, const Devic
 
 }  // namespace
 
-bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu) {
-#ifdef MSTPP_WARPGROUPS
-  return maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
-#else
-  return false;
-#endif
-}
-
 Launch WarpgroupFeedForwardLaunch(int C, WarpgroupFeedForwardParams params, const DeviceInfo& gpu) {
   if (C == 64) return LaunchWarpgroupFeedForward<64>(params, gpu);
   return LaunchWarpgroupFeedForward<128>(params, gpu);

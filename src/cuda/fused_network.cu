@@ -12,6 +12,15 @@
 #include "mstpp/error.h"
 
 namespace mstpp::cuda {
+
+bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu) {
+#ifdef MSTPP_WARPGROUPS
+  return maps == Maps::kHalf && gpu.major == 9 && gpu.minor == 0;
+#else
+  return false;
+#endif
+}
+
 namespace {
 
 class FusedNetwork final : public DeviceNetwork {
@@ -85,11 +94,12 @@ FusedNetwork::GramSource FusedNetwork::SourceOfGram(int attention, const Shape& 
     if (GramReader(i) != attention) continue;
     switch (graph_.nodes[i].op) {
       case Op::kConv3x3:
-        return {i, ConvParts(height, width), GramParts::kQuads};
+        return {i, ConvParts(maps_, height, width, gpu_), GramParts::kQuads};
       case Op::kDownsample:
         return {i, DownsampleParts(height, width), GramParts::kQuads};
       default:
-        return {i, UpsampleFuseParts(C, height, width), GramParts::kVecs};
+        return {i, UpsampleFuseParts(C, maps_, height, width, gpu_),
+                WantsWarpgroups(maps_, gpu_) ? GramParts::kQuads : GramParts::kVecs};
     }
   }
   return {-1, GramBlocks(C, height * width), GramParts::kRead};

@@ -20,7 +20,10 @@ DeviceBuffer UploadFloats(const std::vector<float>& values) {
 class FusedPacker {
  public:
   FusedPacker(const Graph& graph, Maps maps, const DeviceInfo& gpu)
-      : graph_(graph), gpu_(gpu), maps_(maps) {}
+      : graph_(graph),
+        maps_(maps),
+        warpgroups_(WantsWarpgroups(maps, gpu)),
+        inputs_(warpgroups_ ? Packer::Order::kPlain : Packer::Order::kVecs) {}
 
   Buffers Pack(const Node& node, const StateDict& tensors);
   bool fit() const { return fit_; }
@@ -37,8 +40,9 @@ class FusedPacker {
   DeviceBuffer Upload(Packer& packer);
 
   const Graph& graph_;
-  const DeviceInfo& gpu_;
   Maps maps_;
+  bool warpgroups_;
+  Packer::Order inputs_;  // of convolutions
   bool fit_ = true;
 };
 
@@ -83,7 +87,7 @@ Buffers FusedPacker::PackConv(const Node& node, const StateDict& tensors) {
       for (int tap = 0; tap < 9; ++tap) {
         // The residual brings the 1 of the last channel, else the pixel itself does.
         const bool keeps_one = tap == 4 && node.extra < 0;
-        packer.Rows(16, Packer::Order::kQuads, 32, Packer::Order::kVecs, [&](int o, int i) {
+        packer.Rows(16, Packer::Order::kQuads, 32, inputs_, [&](int o, int i) {
           o += first;
           return o == 31 && i == 31 ? (keeps_one ? 1.0f : 0.0f) : w.at(o, i, tap);
         });
@@ -131,8 +135,7 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
   const FoldedNorm folded = FoldNorm(tensors, node.name, /*centred=*/true);
   const WeightView depthwise_view(tensors.at(node.name + ".fn.net.2.weight"));
   const WeightView second_view(tensors.at(node.name + ".fn.net.4.weight"));
-  const bool warpgroups = WantsWarpgroups(maps_, gpu_);
-  const bool in_tiles = warpgroups && C >= 64;  // WarpgroupFeedForward
+  const bool in_tiles = warpgroups_ && C >= 64;  // WarpgroupFeedForward
   // What GELU takes is `scale` times itself, what it gives twice that.
   const float scale = in_tiles ? kShortGeluScale : kGeluScale;
   const auto first = [&](int o, int i) {
@@ -162,7 +165,7 @@ Buffers FusedPacker::PackFeedForward(const Node& node, const StateDict& tensors)
     } else {
       taps.Depthwise(4 * C, kFeedForwardSides == Sides::kTensorCores, depthwise);
     }
-    if (warpgroups) {
+    if (warpgroups_) {
       weight2.VecBricks(C, 4 * C, second);
     } else {
       weight2.Tiles(C, kBlocks, 4 * C, kVecs, second);
@@ -180,7 +183,7 @@ Buffers FusedPacker::PackDownsample(const Node& node, const StateDict& tensors) 
   Packer packer;
   for (int first = 0; first < 2 * C; first += 16) {
     for (int tap = 0; tap < 16; ++tap) {
-      packer.Rows(16, Packer::Order::kQuads, C, Packer::Order::kVecs, [&](int o, int i) {
+      packer.Rows(16, Packer::Order::kQuads, C, inputs_, [&](int o, int i) {
         o += first;
         // Tap (1, 1) is the pixel 2 r, 2 q: always inside.
         if (o == 2 * C - 1 && i == C - 1) return tap == 5 ? 1.0f : 0.0f;
@@ -198,12 +201,12 @@ Buffers FusedPacker::PackUpsampleFuse(const Node& node, const StateDict& tensors
   const int c = graph_.values[node.output].channels;
   const FoldedUpsample folded = FoldUpsample(tensors, node);
   const WeightView fusion(tensors.at(node.name2 + ".weight"));
-  constexpr auto kOrder = Packer::Order::kVecs;
+  const auto outputs = warpgroups_ ? Packer::Order::kQuads : Packer::Order::kVecs;
   Packer weight, skip;
   for (int phase = 0; phase < 4; ++phase) {
-    weight.Rows(C, kOrder, 2 * C, kOrder, [&](int o, int i) { return folded.at(phase, o, i); });
+    weight.Rows(C, outputs, 2 * C, inputs_, [&](int o, int i) { return folded.at(phase, o, i); });
   }
-  skip.Rows(C, kOrder, C, kOrder, [&](int o, int i) {
+  skip.Rows(C, outputs, C, inputs_, [&](int o, int i) {
     if (i == C - 1) return o == C - 1 ? 1.0f : o < c ? folded.bias[o] : 0.0f;
     return i < c ? fusion.at(o, c + i) : 0.0f;
   });

@@ -26,10 +26,11 @@ Groups ChooseGroups(int64_t pictures, int64_t pixels) {
 }
 
 std::vector<int64_t> CopiedGroups(int64_t pictures, const Groups& groups) {
-  const int64_t most = (groups.size + 1) / 2, least = (most + 1) / 2;
+  int64_t size = (groups.size + 1) / 2;
+  const int64_t least = (size + 3) / 4;
   std::vector<int64_t> sizes;
   while (pictures > 0) {
-    const int64_t size = pictures > groups.lanes * most ? most : least;
+    while (size > least && pictures <= groups.lanes * size) size = (size + 1) / 2;
     sizes.push_back(std::min(size, pictures));
     pictures -= sizes.back();
   }

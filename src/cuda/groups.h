@@ -12,7 +12,7 @@ namespace mstpp::cuda {
 constexpr int kLanes = 2;
 // Of a group. More hide launches and the ends of kernels, but their feature maps take memory. Of
 // tiny pictures it is not the pixels that take it, but what each picture has one of.
-constexpr int64_t kGroupPixels = 1 << 20;
+constexpr int64_t kGroupPixels = 1 << 21;
 constexpr int64_t kGroupPictures = 64;
 
 // Pictures k * size to (k + 1) * size of a batch are group k, which runs on lane k % lanes. Results
@@ -30,7 +30,7 @@ Groups ChooseGroups(int64_t pictures, int64_t pixels);
 
 // How many pictures each group has of those that are copied to the GPU and back: half as many, for
 // then there are more groups, of which some are copied while others are computed. The last ones,
-// when little is left to compute, half as many again.
+// when little is left to compute, have half as many again, and half of that.
 std::vector<int64_t> CopiedGroups(int64_t pictures, const Groups& groups);
 
 // Calls `run`; as long as memory is exhausted, calls it again: first with the same groups, for

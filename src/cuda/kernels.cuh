@@ -10,6 +10,7 @@
 #include "cuda/kernels/image_conv.cuh"
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/kernels/warpgroup_conv3x3.cuh"
 #include "cuda/kernels/warpgroup_feed_forward.cuh"
 #include "cuda/launch.cuh"
 
@@ -22,15 +23,16 @@ Launch WithMaps(Maps maps, const F& f) {
                               : f.template operator()<Maps::kHalf>();
 }
 
+// Whether kernels with products of warpgroups (kernels/hopper.cuh) are what is fastest on this GPU,
+// and compiled for it. All these launches decide by that, but feed_forward's: with C >= 64 it is
+// WarpgroupFeedForwardLaunch then. Weights, M and S's parts are laid out accordingly.
+bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu);
+
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
 Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);
 enum class ConvOutput { kMap, kCube, kHalfCube };
 // `maps`: what residuals and results are; x as a factor is halves, d always.
 Launch FeedForwardLaunch(int C, Maps maps, FeedForwardParams params, const DeviceInfo& gpu);
-// Whether the feed-forward network is fastest on this GPU with products of warpgroups, and compiled
-// for it. Then it is WarpgroupFeedForwardLaunch's if C >= 64, and that of FeedForwardLaunch with
-// Products::kWarpgroup else; M is bricks for either.
-bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu);
 Launch WarpgroupFeedForwardLaunch(int C, WarpgroupFeedForwardParams params, const DeviceInfo& gpu);
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu);
 Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& gpu);
@@ -39,9 +41,9 @@ Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const Dev
 
 // How many parts of S an image of this size gives where the kernel that writes it leaves them, in
 // its parameters' partials if these are not null.
-int ConvParts(int height, int width);
+int ConvParts(Maps maps, int height, int width, const DeviceInfo& gpu);
 int DownsampleParts(int height, int width);  // to 64 channels
-int UpsampleFuseParts(int C, int height, int width);
+int UpsampleFuseParts(int C, Maps maps, int height, int width, const DeviceInfo& gpu);
 
 // The most shared memory that a block of any of these takes.
 int FusedSharedBytes(Maps maps);

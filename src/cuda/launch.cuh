@@ -92,9 +92,10 @@ inline Segments ChooseSegments(int height, int per_segment, int resident, double
 // but leave places empty if there is one image. Kernels to which those starts matter more, those to
 // 64 channels with their many weights and few rows, take this as the step of a segment instead and
 // leave a part every so many rows, whose bits are the same wherever a segment begins.
-inline Segments SegmentsOfSize(int height, int strips, int blocks) {
+inline Segments SegmentsOfSize(int height, int strips, int blocks, double overhead = 2.0,
+                               int step = 1) {
   constexpr int kMultiprocessors = 132;  // whatever the GPU has
-  return ChooseSegments(height, strips, kMultiprocessors * blocks, 2.0, 1);
+  return ChooseSegments(height, strips, kMultiprocessors * blocks, overhead, step);
 }
 
 inline int CeilDivide(int a, int b) { return (a + b - 1) / b; }

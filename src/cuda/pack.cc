@@ -47,6 +47,7 @@ namespace {
 // The channel at `index` of sixteen's place in a product, in the part of the channels that `first`
 // begins: a lane's four are 2t, 2t + 1, 2t + 8 and 2t + 9.
 int ChannelAt(Packer::Order order, int first, int index) {
+  if (order == Packer::Order::kPlain) return first + index;
   const int t = index % 8 / 2, of_lane = 2 * (index / 8) + index % 2;
   if (order == Packer::Order::kQuads) return first + 4 * t + of_lane;
   return first / 32 * 32 + 8 * t + first % 32 / 4 + of_lane;

@@ -23,8 +23,8 @@ class Packer {
   void Tiles(int outputs, Lanes output_lanes, int inputs, Lanes input_lanes, const Matrix& weight);
 
   // How sixteen channels lie in a warp whose lane (g, t) has four of pixel g: those from 4t on, or
-  // half the Vec from 8t on.
-  enum class Order { kQuads, kVecs };
+  // half the Vec from 8t on; or, plain, as a product has them, 2t, 2t + 1, 2t + 8 and 2t + 9.
+  enum class Order { kQuads, kVecs, kPlain };
 
   // WeightRows [outputs / 16][inputs / 16] (kernels/weight_rows.cuh).
   void Rows(int outputs, Order output_order, int inputs, Order input_order, const Matrix& weight);

@@ -7,10 +7,10 @@ namespace {
 template <int C>
 constexpr int kDownsampleBlocks = C == 32 ? 2 : 1;  // of a multiprocessor
 
-template <int C, Maps kMaps, bool kGram = false>
+template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
 __global__ void __launch_bounds__(DownsampleShape<C>::kThreads, kDownsampleBlocks<C>)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  Downsample<C, kMaps, kGram>(params).Run();
+  Downsample<C, kMaps, kGram, kProducts>(params).Run();
 }
 
 template <int C>
@@ -22,14 +22,15 @@ Segments DownsampleSegments(int height, int width) {
   return SegmentsOfSize(height / 2, DownsampleStrips<32>(width), kDownsampleBlocks<32>);
 }
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, Products kProducts = Products::kWarps>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
-  using Shape = DownsampleShape<C>;
-  Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps>, Shape::kThreads, Shape::kSharedBytes};
+  using Shape = DownsampleShape<C, kProducts>;
+  Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps, false, kProducts>, Shape::kThreads,
+                                  Shape::kSharedBytes};
   params.part_rows = 1;
   if constexpr (C == 32) {
     if (params.partials != nullptr) {
-      kernel.function = DownsampleKernel<C, kMaps, true>;
+      kernel.function = DownsampleKernel<C, kMaps, true, kProducts>;
       kernel.shared_bytes = Shape::kGramSharedBytes;
       params.part_rows = DownsampleSegments(params.height, params.width).rows;
     }
@@ -44,37 +45,41 @@ Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   return kernel.Bind(items * segments.count, params);
 }
 
-template <int C>
-constexpr int kUpsampleFuseBlocks = C == 32 ? 6 : 2;  // of a multiprocessor
+// Of a multiprocessor.
+template <int C, Products kProducts>
+constexpr int kUpsampleFuseBlocks = (C == 32 ? 6 : 2) / (kProducts == Products::kWarpgroup ? 2 : 1);
 
-template <int C, Maps kMaps, bool kGram>
-__global__ void __launch_bounds__(UpsampleFuseShape<C>::kThreads, kUpsampleFuseBlocks<C>)
+template <int C, Maps kMaps, bool kGram, Products kProducts>
+__global__ void __launch_bounds__(UpsampleFuseShape<C, kProducts>::kThreads,
+                                  kUpsampleFuseBlocks<C, kProducts>)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
-  UpsampleFuse<C, kMaps, kGram>(params).Run();
+  UpsampleFuse<C, kMaps, kGram, kProducts>(params).Run();
 }
 
-template <int C>
+template <int C, Products kProducts>
 int UpsampleFuseStrips(int width) {
-  return CeilDivide(width, UpsampleFuseShape<C>::kColumns);
+  return CeilDivide(width, UpsampleFuseShape<C, kProducts>::kColumns);
 }
-template <int C>
+template <int C, Products kProducts>
 Segments UpsampleFuseSegments(int height, int width) {
-  return SegmentsOfSize(height, UpsampleFuseStrips<C>(width), kUpsampleFuseBlocks<C>);
+  return SegmentsOfSize(height, UpsampleFuseStrips<C, kProducts>(width),
+                        kUpsampleFuseBlocks<C, kProducts>);
 }
 
-template <int C, Maps kMaps>
+template <int C, Maps kMaps, Products kProducts = Products::kWarps>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
-  using Shape = UpsampleFuseShape<C>;
+  using Shape = UpsampleFuseShape<C, kProducts>;
   const bool gram = params.partials != nullptr;
-  const Kernel<UpsampleFuseParams> kernel{
-      gram ? UpsampleFuseKernel<C, kMaps, true> : UpsampleFuseKernel<C, kMaps, false>,
-      Shape::kThreads, gram ? Shape::kGramSharedBytes : Shape::kSharedBytes};
+  const Kernel<UpsampleFuseParams> kernel{gram ? UpsampleFuseKernel<C, kMaps, true, kProducts>
+                                               : UpsampleFuseKernel<C, kMaps, false, kProducts>,
+                                          Shape::kThreads,
+                                          gram ? Shape::kGramSharedBytes : Shape::kSharedBytes};
   kernel.Prepare();
-  params.strips = UpsampleFuseStrips<C>(params.width);
+  params.strips = UpsampleFuseStrips<C, kProducts>(params.width);
   const int items = params.strips * params.images;
-  Segments segments = UpsampleFuseSegments<C>(params.height, params.width);
+  Segments segments = UpsampleFuseSegments<C, kProducts>(params.height, params.width);
   params.part_rows = segments.rows;
-  if (!gram || C == 64) {
+  if (!gram || C == 64 || Shape::kWarpgroup) {
     segments = ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0,
                               gram ? params.part_rows : 1);
   }
@@ -89,15 +94,25 @@ int DownsampleParts(int height, int width) {
   return DownsampleSegments(2 * height, 2 * width).count * DownsampleStrips<32>(2 * width);
 }
 
-int UpsampleFuseParts(int C, int height, int width) {
-  const auto count = [&]<int kC>() {
-    return UpsampleFuseSegments<kC>(height / 2, width / 2).count *
-           UpsampleFuseStrips<kC>(width / 2);
+int UpsampleFuseParts(int C, Maps maps, int height, int width, const DeviceInfo& gpu) {
+  const auto count = [&]<int kC, Products kProducts>() {
+    return UpsampleFuseSegments<kC, kProducts>(height / 2, width / 2).count *
+           UpsampleFuseStrips<kC, kProducts>(width / 2) *
+           (kProducts == Products::kWarpgroup ? 2 : 1);
   };
-  return C == 32 ? count.template operator()<32>() : count.template operator()<64>();
+  if (WantsWarpgroups(maps, gpu)) {
+    return C == 32 ? count.template operator()<32, Products::kWarpgroup>()
+                   : count.template operator()<64, Products::kWarpgroup>();
+  }
+  return C == 32 ? count.template operator()<32, Products::kWarps>()
+                 : count.template operator()<64, Products::kWarps>();
 }
 
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu) {
+  if (WantsWarpgroups(maps, gpu)) {
+    return C == 32 ? LaunchDownsample<32, Maps::kHalf, Products::kWarpgroup>(params, gpu)
+                   : LaunchDownsample<64, Maps::kHalf, Products::kWarpgroup>(params, gpu);
+  }
   return WithMaps(maps, [&]<Maps kMaps>() {
     return C == 32 ? LaunchDownsample<32, kMaps>(params, gpu)
                    : LaunchDownsample<64, kMaps>(params, gpu);
@@ -105,6 +120,10 @@ Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceI
 }
 
 Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu) {
+  if (WantsWarpgroups(maps, gpu)) {
+    return C == 32 ? LaunchUpsampleFuse<32, Maps::kHalf, Products::kWarpgroup>(params, gpu)
+                   : LaunchUpsampleFuse<64, Maps::kHalf, Products::kWarpgroup>(params, gpu);
+  }
   return WithMaps(maps, [&]<Maps kMaps>() {
     return C == 32 ? LaunchUpsampleFuse<32, kMaps>(params, gpu)
                    : LaunchUpsampleFuse<64, kMaps>(params, gpu);

@@ -75,9 +75,10 @@ class CubeWriter {
     }
   }
 
-  // Row after row.
+  // Row after row, or every kRows-th.
+  template <int kRows = 1>
   MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
-    if (rows_left_-- > 0) {
+    if (rows_left_ > 0) {
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i) {
         float* out = out_ + i * second_;
@@ -97,7 +98,8 @@ class CubeWriter {
         }
       }
     }
-    out_ += row_stride_;
+    rows_left_ -= kRows;
+    out_ += kRows * row_stride_;
   }
 
  private:
@@ -129,10 +131,11 @@ class HalfCubeWriter {
     channels_ = column < io.cube_width ? (channel < p.channels) + (channel + 2 < p.channels) : 0;
   }
 
-  // Row after row.
+  // Row after row, or every kRows-th.
+  template <int kRows = 1>
   MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
     static_assert(kTiles == 4, "a tile for each of the four lanes");
-    if (rows_left_-- > 0) {
+    if (rows_left_ > 0) {
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i) {
         uint32_t pair[4];
@@ -146,7 +149,8 @@ class HalfCubeWriter {
         }
       }
     }
-    out_ += row_stride_;
+    rows_left_ -= kRows;
+    out_ += kRows * row_stride_;
   }
 
  private:

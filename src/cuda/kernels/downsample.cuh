@@ -12,27 +12,36 @@
 // output row and the upper two of the next, whose sums are under way together. A row lies there as
 // its even and its odd columns, so that the pixels of one tap are neighbours.
 //
+// With Products::kWarpgroup, for half maps on GPUs that have products of warpgroups (hopper.cuh),
+// the weights are the first factor all the same, of 64 output channels, but pixels come from shared
+// memory to the tensor cores without registers between. A row lies there as [eight channels][even
+// columns, then odd]. The products of a step are begun at once, and the row before is finished
+// meanwhile. With 64 input channels each of two warpgroups has 32 of them.
+//
 // With kGram, from 32 to 64 channels, the blocks also leave parts of S (written_gram.cuh). A warp
 // has one band; all leave a row's pixels in shared memory and add them a row later. Of a block's
 // rows each `part_rows` give a part.
 #pragma once
 
+#include "cuda/kernels/hopper.cuh"
 #include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
 struct DownsampleParams {
-  const void* x;       // images x height x width x C
-  void* y;             // images x height/2 x width/2 x 2 C
-  const void* weight;  // rows [2 C / 16][16 taps][C / 16] (Packer::Rows, kQuads, kVecs)
-  int height, width;   // of the input; even
+  const void* x;  // images x height x width x C
+  void* y;        // images x height/2 x width/2 x 2 C
+  // Rows [2 C / 16][16 taps][C / 16] (Packer::Rows, kQuads, kVecs; for a warpgroup kQuads, kPlain).
+  const void* weight;
+  int height, width;  // of the input; even
   int rows, strips, segments, images;
   float* partials = nullptr;  // with kGram: images x parts of S, strip by strip
   int part_rows = 0;          // of the output; `rows` is a multiple
 };
 
-template <int C>
+template <int C, Products kProducts = Products::kWarps>
 struct DownsampleShape {
+  static constexpr bool kWarpgroup = kProducts == Products::kWarpgroup;
   static constexpr int kGroups = C / 32;  // of input channels
   static constexpr int kWarps = 4 * kGroups;
   static constexpr int kThreads = 32 * kWarps;
@@ -40,10 +49,12 @@ struct DownsampleShape {
   static constexpr int kColumns = 32;          // of output
   static constexpr int kTiles = kColumns / 8;  // of pixels
   static constexpr int kKept = kTiles / kGroups;
-  // A row of the queue: for every group of channels the even columns, then the odd. 64 bytes more
-  // keep what is copied at a time in different banks.
-  static constexpr int kParityBytes = (kColumns + 1) * 64;
-  static constexpr int kPlaneBytes = 2 * kParityBytes + 64;
+  // A row of the queue: for every group of channels, or for a warpgroup every eight of them, the
+  // even columns, then the odd. Some bytes more keep what is copied at a time in different banks.
+  static constexpr int kPixelBytes = kWarpgroup ? 16 : 64;
+  static constexpr int kParityBytes = (kColumns + 1) * kPixelBytes + (kWarpgroup ? 48 : 0);
+  static constexpr int kChunkBytes = 2 * kParityBytes + 16;  // for a warpgroup
+  static constexpr int kPlaneBytes = kWarpgroup ? 4 * kChunkBytes : 2 * kParityBytes + 64;
   static constexpr int kPairBytes = 2 * kGroups * kPlaneBytes;
   static constexpr int kQueue = 4;  // pairs of rows, a power of two
   // Sums that are given away, of the last row and the one before.
@@ -54,10 +65,12 @@ struct DownsampleShape {
   static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps, bool kGram = false>
+template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
 class Downsample {
+  using Shape = DownsampleShape<C, kProducts>;
+  static constexpr bool kWarpgroup = Shape::kWarpgroup;
   static_assert(!kGram || C == 32, "a block must have all channels");
-  using Shape = DownsampleShape<C>;
+  static_assert(!kWarpgroup || kMaps == Maps::kHalf);
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kTiles = Shape::kTiles, kKept = Shape::kKept;
   static constexpr int kChunks = C / 8;  // of 16 bytes in an input pixel
@@ -65,9 +78,13 @@ class Downsample {
 
  public:
   MSTPP_DEVICE explicit Downsample(const DownsampleParams& p)
-      : p_(p), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), group_(warp_ % kGroups) {
+      : p_(p),
+        lane_(threadIdx.x & 31),
+        warp_(kWarpgroup ? OfWarp(threadIdx.x >> 5) : threadIdx.x >> 5),
+        group_(kWarpgroup ? warp_ / 4 : warp_ % kGroups) {
     const int item = static_cast<int>(blockIdx.x) / Shape::kParts;
-    sixteen_ = static_cast<int>(blockIdx.x) % Shape::kParts * 4 + warp_ / kGroups;
+    sixteen_ = static_cast<int>(blockIdx.x) % Shape::kParts * 4 +
+               (kWarpgroup ? warp_ % 4 : warp_ / kGroups);
     const int column = item % p.strips * Shape::kColumns;
     const int segment = item / p.strips, image = segment / p.segments;
     row_begin_ = segment % p.segments * p.rows;
@@ -118,8 +135,9 @@ class Downsample {
       for (int n = 0; n < kTiles; n += 2) StoreRows(Staged(row_begin_ - 2, n, warp_), lane_, {});
     }
     CopyWait<2>();
+    if constexpr (kWarpgroup) OrderCopies();
     __syncthreads();
-    Load(row_begin_ - 1, 0);
+    if constexpr (!kWarpgroup) Load(row_begin_ - 1, 0);
     Step<false, true>(row_begin_ - 1);
     MSTPP_NO_UNROLL
     for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
@@ -145,8 +163,9 @@ class Downsample {
   static constexpr int kGramTiles = kGram ? WrittenGramShape<2 * C>::kTiles : 1;
 
   MSTPP_DEVICE static int InRow(int pixel, int chunk) {
-    return chunk / 4 * Shape::kPlaneBytes + (pixel & 1) * Shape::kParityBytes + (pixel >> 1) * 64 +
-           chunk % 4 * 16;
+    const int place = (pixel & 1) * Shape::kParityBytes + (pixel >> 1) * Shape::kPixelBytes;
+    if (kWarpgroup) return chunk * Shape::kChunkBytes + place;
+    return chunk / 4 * Shape::kPlaneBytes + chunk % 4 * 16 + place;
   }
 
   MSTPP_DEVICE static unsigned char* Pair(int r) {
@@ -159,7 +178,7 @@ class Downsample {
     const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
     unsigned char* to = Pair(r) + to_;
     CopyAsync(to, from, columns & kInputBit);
-    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+    CopyAsync(to + 16 * Shape::kPixelBytes, from + 64 * C, columns & kInputBit << 1);
   }
 
   // The second row, and both rows' last pixels.
@@ -168,7 +187,7 @@ class Downsample {
     const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_ + row_bytes_;
     unsigned char* to = Pair(r) + to_ + kRowBytes;
     CopyAsync(to, from, columns & kInputBit);
-    CopyAsync(to + 1024, from + 64 * C, columns & kInputBit << 1);
+    CopyAsync(to + 16 * Shape::kPixelBytes, from + 64 * C, columns & kInputBit << 1);
     const unsigned rest =
         (columns & kInputBit << 3) | (r >= 0 && r < row_end_ ? columns_ & kInputBit << 2 : 0u);
     CopyAsyncIf(static_cast<int>(threadIdx.x) < 4 * kChunks, Pair(r) + rest_to_,
@@ -194,6 +213,14 @@ class Downsample {
   // loaded one pair of taps ahead.
   template <bool kHere, bool kBelow>
   MSTPP_DEVICE void Step(int r) {
+    if constexpr (kWarpgroup) {
+      StepByWarpgroup<kHere, kBelow>(r);
+    } else {
+      StepByWarps<kHere, kBelow>(r);
+    }
+  }
+  template <bool kHere, bool kBelow>
+  MSTPP_DEVICE void StepByWarps(int r) {
     float sum[kTiles][4], zero[4] = {};
     MSTPP_UNROLL
     for (int i = 0; i < 8; ++i) {
@@ -229,6 +256,68 @@ class Downsample {
     if constexpr (kHere) Keep(r, sum);
   }
 
+  // The same with all products begun at once. What is done meanwhile comes before the next barrier
+  // too, so that it is as StepByWarps has it.
+  template <bool kHere, bool kBelow>
+  MSTPP_DEVICE void StepByWarpgroup(int r) {
+    float sum[4 * kTiles];
+    MSTPP_UNROLL
+    for (int i = 0; i < 4 * kTiles; ++i) sum[i] = begun_[i];
+    KeepProducts<kHere>(sum);
+    BeginProducts();
+    const unsigned char* pixels = Pair(r) + group_ * Shape::kPlaneBytes;
+    MSTPP_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      const int row = i / 4, kx = i % 4;
+      MSTPP_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        const int from = row * kRowBytes + (kx & 1) * Shape::kParityBytes +
+                         (kx >> 1) * Shape::kPixelBytes + 2 * s * Shape::kChunkBytes;
+        if constexpr (kHere) {
+          AddProduct<false, Shape::kChunkBytes>(sum, weight_[8 + i][s].a, pixels, from);
+        }
+        if (kBelow && i == 0 && s == 0) {
+          AddProduct<true, Shape::kChunkBytes>(begun_, weight_[i][s].a, pixels, from);
+        } else if (kBelow) {
+          AddProduct<false, Shape::kChunkBytes>(begun_, weight_[i][s].a, pixels, from);
+        }
+      }
+    }
+    EndProducts();
+    CopyWait<Shape::kQueue - 3>();
+    OrderCopies();
+    __syncthreads();
+    if constexpr (kGram && kHere) {
+      LeavePartBefore(r - 2);
+      AddStaged(r - 2);
+    }
+    FetchUpper(r + Shape::kQueue - 1);
+    FetchLower(r + Shape::kQueue - 1);
+    if (kHere) Finish(r - 1);
+    AwaitProducts();
+    KeepProducts<kHere>(sum);
+    if constexpr (kHere) {
+      // First the tiles that the warp keeps.
+      float tiles[kTiles][4];
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; ++n) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          tiles[n][i] = kGroups == 1 || group_ == 0 ? sum[4 * n + i] : sum[4 * (n ^ kKept) + i];
+        }
+      }
+      Keep(r, tiles);
+    }
+  }
+  // Nothing is to be done out of order with what the tensor cores read or write.
+  template <bool kHere>
+  MSTPP_DEVICE void KeepProducts(float (&sum)[4 * kTiles]) {
+    if constexpr (kHere) KeepOrder(sum);
+    KeepOrder(begun_);
+    MSTPP_UNROLL
+    for (int i = 0; i < 32; ++i) KeepOrder(weight_[i / 2][i % 2].a);
+  }
+
   // What a warp is given of row r, after the barrier that follows.
   MSTPP_DEVICE float4* Given(int r, int warp) const {
     unsigned char* given = SharedMemory() + Shape::kQueue * Shape::kPairBytes;
@@ -244,7 +333,7 @@ class Downsample {
         MSTPP_UNROLL
         for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
       } else {
-        Given(r, warp_ ^ 1)[(n - kKept) * 32] =
+        Given(r, warp_ ^ (kWarpgroup ? 4 : 1))[(n - kKept) * 32] =
             make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
       }
     }
@@ -310,7 +399,9 @@ class Downsample {
   const DownsampleParams& p_;
   WeightRows weight_[16][2];
   HalfVec ahead_[kTiles];
-  float below_[kTiles][4], kept_[kKept][4] = {};
+  float below_[kTiles][4];        // the next row's sums
+  float begun_[4 * kTiles] = {};  // the same for a warpgroup
+  float kept_[kKept][4] = {};
   float gram_[kGramTiles][4] = {};
   int part_ = 0, part_end_ = 0;  // of S; the row it ends before
   int lane_, warp_, group_, sixteen_, row_begin_, row_end_;

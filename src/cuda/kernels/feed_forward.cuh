@@ -55,9 +55,6 @@ MSTPP_HOST_DEVICE constexpr bool BandsFeedForward(int C, Maps maps) {
 }
 constexpr Sides kFeedForwardSides = Sides::kTensorCores;  // else
 
-// Who multiplies by M and W2: each warp what it has, or four warps together.
-enum class Products { kWarps, kWarpgroup };
-
 template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
 struct FeedForwardShape {
   static constexpr bool kSplit = kMaps == Maps::kSplit;

@@ -25,6 +25,9 @@
 
 namespace mstpp::cuda {
 
+// How a kernel that has both forms multiplies: each warp by itself, or four warps together.
+enum class Products { kWarps, kWarpgroup };
+
 #ifndef MSTPP_EMULATE_CUDA
 
 // How a map lies in memory, for BeginBoxCopy: images x height x width x channels.
@@ -192,6 +195,21 @@ MSTPP_DEVICE void MultiplyBricks(float (&d)[16], uint64_t a, uint64_t b) {
 #undef MSTPP_PAIRS
 #undef MSTPP_FLOATS
 
+// Products step by step, all between BeginProducts and EndProducts at once.
+MSTPP_DEVICE void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+MSTPP_DEVICE void EndProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+MSTPP_DEVICE void AwaitProducts() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+// d (+)= a b of 16 inputs and 32 outputs; eight inputs lie kInputBytes from the eight before, the
+// first `offset` bytes from `bricks`.
+template <bool kFirst, int kInputBytes>
+MSTPP_DEVICE void AddProduct(float (&d)[16], const uint32_t (&a)[4], const void* bricks,
+                             int offset) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(bricks));
+  constexpr uint64_t kOutputs = 128 / 16, kInputs = kInputBytes / 16;
+  const uint64_t first = (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
+  MultiplyBricks<kFirst>(d, a, first + offset / 16);
+}
+
 // Begins d = a b or, unless kFirst, d += a b of 16 kSteps inputs: of each step the warp's rows as
 // mma.sync's first operand, and `bricks` of N outputs, from the first one in d on. Nobody may touch
 // d and a before AwaitRows.
@@ -241,6 +259,13 @@ MSTPP_DEVICE void AwaitRows(T (&d)[kSize]) {
   KeepOrder(d);
 }
 #else
+template <class T, int N>
+MSTPP_DEVICE void KeepOrder(T (&)[N]) {}
+MSTPP_DEVICE void BeginProducts() { __trap(); }
+MSTPP_DEVICE void EndProducts() {}
+MSTPP_DEVICE void AwaitProducts() {}
+template <bool kFirst, int kInputBytes>
+MSTPP_DEVICE void AddProduct(float (&)[16], const uint32_t (&)[4], const void*, int) {}
 template <int N, bool kFirst, class T, int kSize, int kSteps>
 MSTPP_DEVICE void BeginRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
   __trap();

@@ -153,6 +153,17 @@ MSTPP_DEVICE float ShuffleXor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
+// A value below 8 that the whole warp has, as one that the compiler knows to be the same in all
+// lanes: it is kept once, and branches are the warp's.
+MSTPP_DEVICE int OfWarp(int value) {
+  int result = 0;
+  MSTPP_UNROLL
+  for (int bit = 1; bit < 8; bit *= 2) {
+    if (__ballot_sync(0xffffffffu, (value & bit) != 0) != 0) result += bit;
+  }
+  return result;
+}
+
 // A barrier of a block of kThreads, which its warps may reach from different places in the code.
 template <int kThreads>
 MSTPP_DEVICE void BlockBarrier() {

@@ -15,17 +15,28 @@
 // of its pixels: the two add theirs in the end, a part a block. With 64 every warp has one band,
 // and all leave their pixels in shared memory for the next row's step; of a block's rows each
 // `part_rows` give a part.
+//
+// With Products::kWarpgroup, for half maps on GPUs that have them (hopper.cuh), a block takes 32
+// columns of x, and a warp sixteen output channels. With 64 each of two warpgroups has one of the
+// two output rows, and gives its even and its odd columns in turn. With 32 there is one warpgroup,
+// half of whose rows are the channels of even columns and half those of odd, and gives the two
+// output rows in turn. The skip of even and of odd columns are two products then, in each of which
+// the other columns' weights are zeros. A row of the queue has planes of 32 pixels by 8 channels. S
+// is added a row later from the warp's own band in registers and others' in shared memory; the four
+// or two warps that have all channels of the same pixels leave a part.
 #pragma once
 
+#include "cuda/kernels/hopper.cuh"
 #include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
 
 struct UpsampleFuseParams {
-  const void* x;            // images x height x width x 2 C
-  const void* skip;         // images x 2 height x 2 width x C
-  void* y;                  // the same
-  const void* weight;       // rows [4 (a, b)][C / 16][2 C / 16] (Packer::Rows, kVecs)
+  const void* x;     // images x height x width x 2 C
+  const void* skip;  // images x 2 height x 2 width x C
+  void* y;           // the same
+  // Rows [4 (a, b)][C / 16][2 C / 16] (Packer::Rows, kVecs; for a warpgroup kQuads, kPlain).
+  const void* weight;
   const void* skip_weight;  // rows [C / 16][C / 16]
   int height, width;        // of x
   int rows, strips, segments, images;
@@ -33,34 +44,47 @@ struct UpsampleFuseParams {
   int part_rows = 0;          // of x; `rows` is a multiple, or with 32 channels the same
 };
 
-template <int C>
+template <int C, Products kProducts = Products::kWarps>
 struct UpsampleFuseShape {
+  static constexpr bool kWarpgroup = kProducts == Products::kWarpgroup;
   static constexpr int kGroups = C / 32;  // of output channels
-  static constexpr int kWarps = 2 * kGroups;
+  static constexpr int kWarps = kWarpgroup ? 4 * kGroups : 2 * kGroups;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kColumns = 16;  // of x
+  static constexpr int kColumns = kWarpgroup ? 32 : 16;  // of x
   static constexpr int kTiles = kColumns / 8;
-  // 64 bytes more keep what is copied at a time in different banks.
-  static constexpr int kPlaneBytes = kColumns * 64 + 64;
-  static constexpr int kInputBytes = 2 * kGroups * kPlaneBytes;  // of x
-  static constexpr int kSkipRowBytes = 2 * kGroups * kPlaneBytes;
+  static constexpr int kPixelBytes = kWarpgroup ? 16 : 64;  // in a plane
+  static constexpr int kPlanes = 2 * C * 2 / kPixelBytes;   // of a row of x, or of the skip
+  // 64 or 16 bytes more keep what is copied at a time in different banks.
+  static constexpr int kPlaneBytes = (kColumns + 1) * kPixelBytes;
+  static constexpr int kInputBytes = kPlanes * kPlaneBytes;  // of x
+  static constexpr int kSkipRowBytes = kPlanes * kPlaneBytes;
   static constexpr int kRowBytes = kInputBytes + 2 * kSkipRowBytes;
   static constexpr int kQueue = 4;  // rows, a power of two
   static constexpr int kSharedBytes = kQueue * kRowBytes;
-  // Pixels for S: of a row of x the sixteen of each tile of either output row, four bands.
-  static constexpr int kStagedBytes = C == 64 ? 2 * kTiles * 4 * kWeightRowsBytes : 0;
+  // Pixels for S: of a row of x the sixteen of each tile of either output row, all bands.
+  static constexpr int kStagedBytes =
+      kWarpgroup || C == 64 ? 2 * kTiles * C / 16 * kWeightRowsBytes : 0;
   static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps, bool kGram = false>
+template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
 class UpsampleFuse {
-  using Shape = UpsampleFuseShape<C>;
+  using Shape = UpsampleFuseShape<C, kProducts>;
+  static constexpr bool kWarpgroup = Shape::kWarpgroup;
+  static_assert(!kWarpgroup || kMaps == Maps::kHalf);
   static constexpr int kGroups = Shape::kGroups, kTiles = Shape::kTiles;
-  static constexpr int kSteps = C / 16;  // of a sum over C channels
+  static constexpr int kSteps = C / 16;                 // of a sum over C channels
+  static constexpr int kSixteens = kWarpgroup ? 1 : 2;  // of a warp's output channels
+  static constexpr int kSkipSteps = kWarpgroup ? 4 : kSteps;
 
  public:
   MSTPP_DEVICE explicit UpsampleFuse(const UpsampleFuseParams& p)
       : p_(p), lane_(threadIdx.x & 31), a_(threadIdx.x >> 5 & 1), group_(threadIdx.x >> 6) {
+    if constexpr (kWarpgroup) {
+      const int warp = OfWarp(threadIdx.x / 32);
+      a_ = warp / (C / 16);
+      group_ = warp % (C / 16);
+    }
     const int column = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
     const int segment = static_cast<int>(blockIdx.x) / p.strips, image = segment / p.segments;
     row_begin_ = segment % p.segments * p.rows;
@@ -69,7 +93,12 @@ class UpsampleFuse {
     row_bytes_ = static_cast<int64_t>(p.width) * (4 * C);
     const int64_t row = static_cast<int64_t>(image) * p.height + row_begin_;
     const int first = column + (lane_ >> 2);
-    store_ = (2 * row + a_) * row_bytes_ + first * (4 * C) + group_ * 64 + (lane_ & 3) * 16;
+    if constexpr (kWarpgroup) {
+      y_ = static_cast<unsigned char*>(p.y) + (2 * row - 2) * row_bytes_ + first * (4 * C) +
+           group_ * 32 + (lane_ & 3) * 8 + a_ * (C == 64 ? row_bytes_ : 2 * C);
+    } else {
+      store_ = (2 * row + a_) * row_bytes_ + first * (4 * C) + group_ * 64 + (lane_ & 3) * 16;
+    }
     columns_ = 0;
     for (int n = 0; n < kTiles; ++n) {
       if (first + 8 * n < p.width) columns_ |= kStoreBit << n;
@@ -78,6 +107,7 @@ class UpsampleFuse {
       const int parts = (p.height + p.part_rows - 1) / p.part_rows;
       part_ = (image * parts + row_begin_ / p.part_rows) * p.strips +
               static_cast<int>(blockIdx.x) % p.strips;
+      if constexpr (kWarpgroup) part_ = 2 * part_ + a_;
       part_end_ = min(row_begin_ + p.part_rows, row_end_);
     }
 
@@ -85,20 +115,29 @@ class UpsampleFuse {
     const int thread = threadIdx.x;
     int pixel = thread / (8 * kGroups), chunk = thread % (8 * kGroups);
     fetch_x_ = row * row_bytes_ + (column + pixel) * (4 * C) + chunk * 16;
-    x_to_ = chunk / 4 * Shape::kPlaneBytes + pixel * 64 + chunk % 4 * 16;
+    x_to_ = InPlane(chunk, pixel);
     for (int i = 0; i < 2; ++i) {
-      if (column + pixel + 8 * i < p.width) columns_ |= kInputBit << i;
+      if (column + pixel + Shape::kColumns / 2 * i < p.width) columns_ |= kInputBit << i;
     }
     pixel = thread / (4 * kGroups), chunk = thread % (4 * kGroups);
     fetch_skip_ = 2 * row * row_bytes_ + (2 * column + pixel) * (2 * C) + chunk * 16;
-    skip_to_ = Shape::kInputBytes + ((pixel & 1) * kGroups + chunk / 4) * Shape::kPlaneBytes +
-               (pixel >> 1) * 64 + chunk % 4 * 16;
+    skip_to_ =
+        Shape::kInputBytes + (pixel & 1) * (Shape::kSkipRowBytes / 2) + InPlane(chunk, pixel >> 1);
     for (int i = 0; i < 2; ++i) {
-      if (2 * column + pixel + 16 * i < 2 * p.width) columns_ |= kSkipBit << i;
+      if (2 * column + pixel + Shape::kColumns * i < 2 * p.width) columns_ |= kSkipBit << i;
     }
   }
 
   MSTPP_DEVICE void Run() {
+    if constexpr (kWarpgroup) {
+      RunByWarpgroup();
+    } else {
+      RunByWarps();
+    }
+  }
+
+ private:
+  MSTPP_DEVICE void RunByWarps() {
     MSTPP_UNROLL
     for (int m = 0; m < 2; ++m) {
       MSTPP_UNROLL
@@ -132,12 +171,16 @@ class UpsampleFuse {
     }
   }
 
- private:
   // The bits of columns_.
-  static constexpr unsigned kStoreBit = 1, kInputBit = 4, kSkipBit = 16;
+  static constexpr unsigned kStoreBit = 1, kInputBit = 1 << kTiles, kSkipBit = 4 << kTiles;
   // Whether warps have only some channels each, so that S needs what others have.
-  static constexpr bool kStages = kGram && C == 64;
+  static constexpr bool kStages = kGram && (kWarpgroup || C == 64);
   static constexpr int kGramTiles = WrittenGramShape<C>::kTiles * (kStages ? 1 : C / 16);
+
+  MSTPP_DEVICE static int InPlane(int chunk, int pixel) {
+    if (kWarpgroup) return chunk * Shape::kPlaneBytes + pixel * 16;
+    return chunk / 4 * Shape::kPlaneBytes + pixel * 64 + chunk % 4 * 16;
+  }
 
   MSTPP_DEVICE static unsigned char* Row(int r) {
     return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kRowBytes;
@@ -145,17 +188,18 @@ class UpsampleFuse {
 
   // Row r of x and what belongs to it, after the row above.
   MSTPP_DEVICE void Fetch(int r) {
+    constexpr int kHalf = Shape::kColumns / 2, kHalfBytes = kHalf * Shape::kPixelBytes;
     if (r < row_end_) {
       const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_x_;
       unsigned char* to = Row(r) + x_to_;
       CopyAsync(to, from, columns_ & kInputBit);
-      CopyAsync(to + 512, from + 32 * C, columns_ & kInputBit << 1);
+      CopyAsync(to + kHalfBytes, from + kHalf * 4 * C, columns_ & kInputBit << 1);
       from = static_cast<const unsigned char*>(p_.skip) + fetch_skip_;
       to = Row(r) + skip_to_;
       MSTPP_UNROLL
       for (int a = 0; a < 2; ++a) {
         CopyAsync(to, from, columns_ & kSkipBit);
-        CopyAsync(to + 512, from + 32 * C, columns_ & kSkipBit << 1);
+        CopyAsync(to + kHalfBytes, from + kHalf * 4 * C, columns_ & kSkipBit << 1);
         from += row_bytes_;
         to += Shape::kSkipRowBytes;
       }
@@ -208,6 +252,138 @@ class UpsampleFuse {
     store_ += 2 * row_bytes_;
   }
 
+  MSTPP_DEVICE void RunByWarpgroup() {
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int phase = C == 64 ? 2 * a_ + i : 2 * i + a_;
+      MSTPP_UNROLL
+      for (int k = 0; k < 2 * kSteps; ++k) {
+        weight_[i][0][k] =
+            LoadWeightRows(p_.weight, (phase * kSteps + group_) * (2 * kSteps) + k, lane_);
+      }
+    }
+    MSTPP_UNROLL
+    for (int k = 0; k < kSkipSteps; ++k) {
+      if (C == 64 || k / kSteps == a_) {
+        skip_weight_[0][k] = LoadWeightRows(p_.skip_weight, group_ * kSteps + k % kSteps, lane_);
+      } else {
+        skip_weight_[0][k] = {};
+      }
+    }
+    for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
+    if constexpr (kGram) Stage(row_begin_ - 1);
+    CopyWait<Shape::kQueue - 2>();
+    OrderCopies();
+    __syncthreads();
+    MSTPP_NO_UNROLL
+    for (int r = row_begin_; r < row_end_; ++r) StepByWarpgroup(r);
+    if constexpr (kGram) {
+      __syncthreads();
+      LeavePartBefore(row_end_ - 1);
+      AddStaged(row_end_ - 1);
+      LeavePartBefore(row_end_);
+    }
+    StoreKept(row_end_ - 1);
+  }
+
+  // Nobody else may touch what products use.
+  MSTPP_DEVICE void KeepProducts() {
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      KeepOrder(sum_[i]);
+      MSTPP_UNROLL
+      for (int k = 0; k < 2 * kSteps; ++k) KeepOrder(weight_[i][0][k].a);
+    }
+    MSTPP_UNROLL
+    for (int k = 0; k < kSkipSteps; ++k) KeepOrder(skip_weight_[0][k].a);
+  }
+
+  // Row r, which is there; what is left to do of the row before is done meanwhile.
+  MSTPP_DEVICE void StepByWarpgroup(int r) {
+    const unsigned char* x = Row(r);
+    const unsigned char* skip = x + Shape::kInputBytes + (C == 64 ? a_ * Shape::kSkipRowBytes : 0);
+    constexpr int kPlaneBytes = Shape::kPlaneBytes;
+    KeepProducts();
+    BeginProducts();
+    MSTPP_UNROLL
+    for (int k = 0; k < 2 * kSteps; ++k) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        if (k == 0) {
+          AddProduct<true, kPlaneBytes>(sum_[i], weight_[i][0][k].a, x, 0);
+        } else {
+          AddProduct<false, kPlaneBytes>(sum_[i], weight_[i][0][k].a, x, 2 * k * kPlaneBytes);
+        }
+      }
+    }
+    MSTPP_UNROLL
+    for (int k = 0; k < kSkipSteps; ++k) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        const int pixels = i * (C == 64 ? Shape::kSkipRowBytes / 2 : Shape::kSkipRowBytes);
+        AddProduct<false, kPlaneBytes>(sum_[i], skip_weight_[0][k].a, skip,
+                                       pixels + 2 * k * kPlaneBytes);
+      }
+    }
+    EndProducts();
+    // Row r + 1 is there, row r - 1 no longer read, and what is staged of it is there.
+    CopyWait<Shape::kQueue - 3>();
+    OrderCopies();
+    __syncthreads();
+    Fetch(r + Shape::kQueue - 1);
+    if constexpr (kGram) {
+      LeavePartBefore(r - 1);
+      AddStaged(r - 1);
+    }
+    StoreKept(r - 1);
+    AwaitProducts();
+    KeepProducts();
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; ++n) {
+        const float* sum = sum_[i] + 4 * n;
+        uint32_t* kept = kept_[i][n / 2].a + n % 2 * 2;
+        kept[0] = HalfPack(sum[0], sum[1]);
+        kept[1] = HalfPack(sum[2], sum[3]);
+      }
+    }
+    if constexpr (kGram) Stage(r);
+  }
+
+  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
+  MSTPP_DEVICE void StoreKept(int r) {
+    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
+    unsigned char* to = y_;
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; ++n) {
+        const uint32_t* kept = kept_[i][n / 2].a + n % 2 * 2;
+        const uint32_t first = TransposeHalf(kept[0]), second = TransposeHalf(kept[1]);
+        if (columns & kStoreBit << n) {
+          *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first, second);
+        }
+      }
+      to += C == 64 ? 2 * C : row_bytes_;
+    }
+    y_ += 2 * row_bytes_;
+  }
+
+  // Where the warp leaves its tiles n and n + 1 of row r, of its i; and all bands of these.
+  MSTPP_DEVICE unsigned char* Kept(int r, int i, int n) const {
+    return Staged(r) + (a_ * kTiles + i * (kTiles / 2) + n / 2) * (C / 16) * kWeightRowsBytes;
+  }
+  MSTPP_DEVICE void Stage(int r) const {
+    MSTPP_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; n += 2) {
+        StoreRows(Kept(r, i, n) + group_ * kWeightRowsBytes, lane_, kept_[i][n / 2]);
+      }
+    }
+  }
+
   // Tile n of the next row: eight channels of two neighbours a lane.
   MSTPP_DEVICE void Store(int n, const float (&sum)[2][2][4]) const {
     auto* to = static_cast<unsigned char*>(p_.y) + store_ + n * 32 * C;
@@ -257,17 +433,28 @@ class UpsampleFuse {
     return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes;
   }
   MSTPP_DEVICE void AddStaged(int r) {
-    MSTPP_UNROLL
-    for (int i = 0; i < 2 * kTiles; ++i) {
-      AddBand(gram_, Staged(r) + i * 4 * kWeightRowsBytes, 2 * group_ + a_, lane_);
+    if constexpr (kWarpgroup) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        MSTPP_UNROLL
+        for (int n = 0; n < kTiles; n += 2) {
+          AddOwnBand<C>(gram_, kept_[i][n / 2], Kept(r, i, n), group_, lane_);
+        }
+      }
+    } else {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2 * kTiles; ++i) {
+        AddBand(gram_, Staged(r) + i * 4 * kWeightRowsBytes, 2 * group_ + a_, lane_);
+      }
     }
   }
 
   // The part that ends before row r is added; the next begins.
   MSTPP_DEVICE void LeavePartBefore(int r) {
     if (r != part_end_) return;
-    LeavePart<C>(gram_, p_.partials, part_, (2 * group_ + a_) * kGramTiles, lane_);
-    part_ += p_.strips;
+    LeavePart<C>(gram_, p_.partials, part_, (kWarpgroup ? group_ : 2 * group_ + a_) * kGramTiles,
+                 lane_);
+    part_ += kWarpgroup ? 2 * p_.strips : p_.strips;
     part_end_ = min(part_end_ + p_.part_rows, row_end_);
   }
 
@@ -295,12 +482,18 @@ class UpsampleFuse {
   }
 
   const UpsampleFuseParams& p_;
-  WeightRows weight_[2][2][2 * kSteps], skip_weight_[2][kSteps];
+  WeightRows weight_[2][kSixteens][2 * kSteps], skip_weight_[kSixteens][kSkipSteps];
   float gram_[kGramTiles][4] = {};
+  // For a warpgroup: of the next row and the one before, the even and the odd columns or the two
+  // output rows.
+  float sum_[2][16] = {};
+  WeightRows kept_[2][kTiles / 2] = {};
+  // For a warpgroup group_ is the warp's sixteen; with 32 channels a_ is which columns it has.
   int lane_, a_, group_, row_begin_, row_end_;
   int part_ = 0, part_end_ = 0;           // of S; the row it ends before
   int64_t row_bytes_;                     // of x, of the skip and of y: as many
   int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
+  unsigned char* y_;                      // for a warpgroup, the same in y
   int x_to_, skip_to_;                    // in a row of the queue
   unsigned columns_;                      // which of the thread's columns are inside
 };

@@ -80,6 +80,26 @@ MSTPP_DEVICE void AddBand(float (&sum)[5][4], const unsigned char* rows, int ban
             band >= 2);
 }
 
+// The same of all bands, two or four; the band's own rows are in registers.
+template <int C>
+MSTPP_DEVICE void AddOwnBand(float (&sum)[WrittenGramShape<C>::kTiles][4], const WeightRows& own,
+                             const unsigned char* rows, int band, int lane) {
+  constexpr int kBands = WrittenGramShape<C>::kBands, kLast = WrittenGramShape<C>::kTiles - 1;
+  AddToGram(sum[0], own, own, false);
+  AddToGram(sum[1], own, own, true);
+  if constexpr (kBands == 4) {
+    const WeightRows next = LoadWeightRows(rows, (band + 1) & 3, lane);
+    AddToGram(sum[2], own, next, false);
+    AddToGram(sum[3], own, next, true);
+  }
+  const WeightRows opposite = LoadWeightRows(rows, band ^ (kBands / 2), lane);
+  if (band < kBands / 2) {
+    AddToGram(sum[kLast], own, opposite, false);
+  } else {
+    AddToGram(sum[kLast], opposite, own, true);
+  }
+}
+
 // Leaves tiles from the `first` on of a part.
 template <int C, int kTiles>
 MSTPP_DEVICE void StorePart(float* partials, int part, int first, int lane,

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same as conv3x3.cuh with half maps, for GPUs with products of warpgroups (hopper.cuh).
+//
+// Work: a block of one warpgroup takes a strip of 32 columns, two output rows at a time: of the 64
+// rows of its products the first 32 are the output channels of the upper row, the others of the
+// lower; each warp has sixteen. Of the four input rows that both touch, the outer two belong to one
+// of them only: the weights of the other are zeros. Weights are in registers, the pixels come
+// through a queue in shared memory, two rows at a time, as bricks of eight pixels by eight
+// channels. While the tensor cores have two rows, those before are written.
+//
+// S, with kGram, is that of conv3x3.cuh: what warps with other channels of the same row share is
+// added a step later, from where the residual would be; in the end the two rows' sums are added.
+#pragma once
+
+#include "cuda/kernels/conv3x3.cuh"
+#include "cuda/kernels/hopper.cuh"
+
+namespace mstpp::cuda {
+
+struct WarpgroupConvShape {
+  static constexpr int kThreads = 128;
+  static constexpr int kColumns = 32;
+  static constexpr int kTiles = kColumns / 8;
+  static constexpr int kPixels = kColumns + 2;         // of an input row
+  static constexpr int kChunkBytes = kPixels * 16;     // of a row's eight channels
+  static constexpr int kInputBytes = 4 * kChunkBytes;  // of a row
+  static constexpr int kHalfBytes = kColumns * 32;     // of a row's sixteen channels
+  static constexpr int kResidualBytes = 2 * kHalfBytes;
+  static constexpr int kQueue = 8;      // pairs of input rows, a power of two
+  static constexpr int kResiduals = 4;  // pairs of the residual's rows, a power of two
+  static constexpr int kResidual = kQueue * 2 * kInputBytes;
+  static constexpr int kSharedBytes = kResidual + kResiduals * 2 * kResidualBytes;
+};
+
+template <bool kCube, class Writer = CubeWriter, bool kGram = false>
+class WarpgroupConv3x3 {
+  using Shape = WarpgroupConvShape;
+  static constexpr int kTiles = Shape::kTiles;
+  static constexpr int kPixelBytes = 64;
+
+ public:
+  MSTPP_DEVICE explicit WarpgroupConv3x3(const ConvParams& p)
+      : p_(p), lane_(threadIdx.x & 31), half_(threadIdx.x >> 5 & 1), lower_(threadIdx.x >> 6) {
+    const int item = static_cast<int>(blockIdx.x) / p.strips;
+    column_ = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
+    const int thread = threadIdx.x;
+    image_ = item / p.segments;
+    row_begin_ = item % p.segments * p.rows;
+    row_end_ = min(row_begin_ + p.rows, p.height);
+    row_bytes_ = static_cast<int64_t>(p.width) * kPixelBytes;
+    const int64_t start =
+        (static_cast<int64_t>(image_) * p.height + row_begin_) * row_bytes_ + column_ * kPixelBytes;
+    fetch_ = start - row_bytes_ + thread * 16;
+    store_ =
+        start + lower_ * row_bytes_ + (lane_ >> 2) * kPixelBytes + half_ * 32 + (lane_ & 3) * 8;
+    columns_ = 0;
+    for (int i = 0; i < kTiles; ++i) {
+      if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
+      if (kGram && column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
+    }
+    const int column = column_ + (thread >> 2);
+    if (column > 0 && column <= p.width) columns_ |= kInputBit;
+    if (column < p.width) columns_ |= kResidualBit;
+    if (thread < 16 && column_ + 31 + (thread >> 2 & 1) < p.width) columns_ |= kRestBit;
+  }
+
+  MSTPP_DEVICE void Run() {
+    for (int y = row_begin_ - 2; y < row_begin_ + 6; y += 2) Fetch(y);
+    if constexpr (kCube) {
+      cube_ = Writer(p_, image_, row_begin_ + lower_, column_, half_, lane_);
+    }
+    MSTPP_UNROLL
+    for (int i = 0; i < 24; ++i) {
+      const int ky = i / 6 - lower_;
+      const bool wanted = ky >= 0 && ky < 3;
+      weight_[i] =
+          wanted ? LoadWeightRows(p_.weight, half_ * 18 + 6 * ky + i % 6, lane_) : WeightRows{};
+    }
+    CopyWait<2>();
+    OrderCopies();
+    __syncthreads();
+    int y = row_begin_;
+    Step<true>(y);
+    MSTPP_NO_UNROLL
+    for (y += 2; y < row_end_; y += 2) Step<false>(y);
+    Complete(y - 2);
+    Write(y - 2);
+    if constexpr (kGram) {
+      __syncthreads();
+      AddStaged(y - 2);
+      LeaveBoth();
+    }
+  }
+
+ private:
+  // The bits of columns_.
+  static constexpr unsigned kStoreBit = 1, kInputBit = 16, kRestBit = 32, kResidualBit = 64,
+                            kPairBit = 256;  // even widths: both of a pair of pixels
+  static constexpr int kGramTiles = WrittenGramShape<32>::kTiles;
+
+  // The input rows y + 1 and y + 2.
+  MSTPP_DEVICE static unsigned char* Inputs(int y) {
+    return SharedMemory() + (y >> 1 & (Shape::kQueue - 1)) * (2 * Shape::kInputBytes);
+  }
+  // The residual's rows y and y + 1.
+  MSTPP_DEVICE static unsigned char* Residuals(int y) {
+    return SharedMemory() + Shape::kResidual +
+           (y >> 1 & (Shape::kResiduals - 1)) * (2 * Shape::kResidualBytes);
+  }
+
+  // What the step of output rows y and y + 1 reads besides what that before has read.
+  MSTPP_DEVICE void Fetch(int y) {
+    const int thread = threadIdx.x;
+    if (y < row_end_) {
+      const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
+      unsigned char* to = Inputs(y) + thread % 4 * Shape::kChunkBytes + thread / 4 * 16;
+      MSTPP_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        const bool inside = static_cast<unsigned>(y + 1 + i) < static_cast<unsigned>(p_.height);
+        CopyAsync(to + i * Shape::kInputBytes, from + i * row_bytes_ - kPixelBytes,
+                  inside && (columns_ & kInputBit) != 0);
+      }
+      // A row's last two pixels.
+      const int row = thread >> 3 & 1, pixel = 32 + (thread >> 2 & 1);
+      const bool inside = static_cast<unsigned>(y + 1 + row) < static_cast<unsigned>(p_.height);
+      CopyAsyncIf(
+          thread < 16,
+          Inputs(y) + row * Shape::kInputBytes + thread % 4 * Shape::kChunkBytes + pixel * 16,
+          from + row * row_bytes_ + (pixel - 1 - thread / 4) * kPixelBytes,
+          inside && (columns_ & kRestBit) != 0);
+      if (!kGram && p_.residual != nullptr && y >= row_begin_) {
+        from = static_cast<const unsigned char*>(p_.residual) + fetch_ - row_bytes_;
+        to = Residuals(y) + (thread >> 1 & 1) * Shape::kHalfBytes + (thread >> 2) * 32 +
+             (thread & 1) * 16;
+        MSTPP_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          CopyAsync(to + i * Shape::kResidualBytes, from + i * row_bytes_,
+                    y + i < row_end_ && (columns_ & kResidualBit) != 0);
+        }
+      }
+    }
+    fetch_ += 2 * row_bytes_;
+    CopyCommit();
+  }
+
+  // Rows y and y + 1. kFirst: nothing is kept yet.
+  template <bool kFirst>
+  MSTPP_DEVICE void Step(int y) {
+    if constexpr (!kFirst) Complete(y - 2);
+    float sum[4 * kTiles];
+    KeepOrder(sum);
+    MSTPP_UNROLL
+    for (int i = 0; i < 24; ++i) KeepOrder(weight_[i].a);
+    BeginProducts();
+    MSTPP_UNROLL
+    for (int i = 0; i < 24; ++i) {
+      const int row = i / 6, dx = i % 6 / 2, s = i % 2;
+      const unsigned char* from = row < 2 ? Inputs(y - 2) : Inputs(y);
+      const int offset = row % 2 * Shape::kInputBytes + dx * 16 + 2 * s * Shape::kChunkBytes;
+      if (i == 0) {
+        AddProduct<true, Shape::kChunkBytes>(sum, weight_[i].a, from, offset);
+      } else {
+        AddProduct<false, Shape::kChunkBytes>(sum, weight_[i].a, from, offset);
+      }
+    }
+    EndProducts();
+    // What the next step reads is there, and nobody reads any more what the step before has read.
+    CopyWait<1>();
+    OrderCopies();
+    __syncthreads();
+    Fetch(y + 6);
+    if constexpr (!kFirst) Write(y - 2);
+    AwaitProducts();
+    KeepOrder(sum);
+    MSTPP_UNROLL
+    for (int i = 0; i < 24; ++i) KeepOrder(weight_[i].a);
+    MSTPP_UNROLL
+    for (int i = 0; i < 4 * kTiles; ++i) kept_[i / 4][i % 4] = sum[i];
+  }
+
+  // The products of mma.sync with what step y has kept: before the next step's of the warpgroup,
+  // for which they would wait.
+  MSTPP_DEVICE void Complete(int y) {
+    if constexpr (kGram) {
+      if (y > row_begin_) AddStaged(y - 2);
+      AddToBand(y);
+    } else if (p_.residual != nullptr) {
+      AddResidual(y);
+    }
+  }
+
+  MSTPP_DEVICE void AddResidual(int y) {
+    const WeightRows identity = IdentityRows(lane_);
+    const unsigned char* from =
+        Residuals(y) + lower_ * Shape::kResidualBytes + half_ * Shape::kHalfBytes + lane_ * 8;
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
+      Multiply(kept_[n], identity, HalfPair{x.x}, HalfPair{x.y}, kept_[n]);
+    }
+  }
+
+  // Where step y leaves a warp's pixels of its row, sixteen after sixteen, for the next.
+  MSTPP_DEVICE unsigned char* Staged(int y, int half) const {
+    return Residuals(y) + lower_ * Shape::kResidualBytes + half * Shape::kHalfBytes;
+  }
+  // Adds the row to the warp's own band of S.
+  MSTPP_DEVICE void AddToBand(int y) {
+    const unsigned columns = y + lower_ < row_end_ ? columns_ : 0u;
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) {
+      const WeightRows rows = GramRows(kept_[n], kept_[n + 1], (columns & kPairBit << n) != 0,
+                                       (columns & kPairBit << (n + 1)) != 0);
+      StoreRows(Staged(y, half_) + n * 256, lane_, rows);
+      AddToGram(gram_[0], rows, rows, false);
+      AddToGram(gram_[1], rows, rows, true);
+    }
+  }
+  // And to what both bands have together, a step later.
+  MSTPP_DEVICE void AddStaged(int y) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles / 2; ++n) {
+      AddToGram(gram_[2], LoadWeightRows(Staged(y, 0), n, lane_),
+                LoadWeightRows(Staged(y, 1), n, lane_), half_ != 0);
+    }
+  }
+  // Leaves the block's part: of all upper rows, then of the lower.
+  MSTPP_DEVICE void LeaveBoth() {
+    auto* given = reinterpret_cast<float4*>(SharedMemory()) + half_ * kGramTiles * 32 + lane_;
+    __syncthreads();
+    MSTPP_UNROLL
+    for (int i = 0; i < kGramTiles; ++i) {
+      const auto& sum = gram_[i];
+      if (lower_ != 0) given[i * 32] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    }
+    __syncthreads();
+    if (lower_ != 0) return;
+    MSTPP_UNROLL
+    for (int i = 0; i < kGramTiles; ++i) {
+      const float4 other = given[i * 32];
+      gram_[i][0] += other.x;
+      gram_[i][1] += other.y;
+      gram_[i][2] += other.z;
+      gram_[i][3] += other.w;
+    }
+    StorePart<32>(p_.partials, blockIdx.x, half_ * kGramTiles, lane_, gram_);
+  }
+
+  // The warp's row of those that step y has kept.
+  MSTPP_DEVICE void Write(int y) {
+    const bool inside = y + lower_ < row_end_;
+    if constexpr (kCube) {
+      if (inside) cube_.template Write<2>(kept_);
+    } else {
+      auto* to = static_cast<unsigned char*>(p_.y) + store_;
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; ++n) {
+        HalfPair first, second;
+        TurnToPixels(kept_[n], first, second);
+        if (inside && (columns_ & kStoreBit << n)) {
+          *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
+        }
+      }
+      store_ += 2 * row_bytes_;
+    }
+  }
+
+  const ConvParams& p_;
+  Writer cube_;
+  WeightRows weight_[24];  // [4 input rows][3 dx][2 halves of the inputs]
+  float kept_[kTiles][4];
+  float gram_[kGramTiles][4] = {};
+  int lane_, half_, lower_, image_, column_, row_begin_, row_end_;
+  int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
+  unsigned columns_;                   // which of the thread's columns are inside
+};
+
+}  // namespace mstpp::cuda
