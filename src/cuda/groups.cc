@@ -26,11 +26,11 @@ Groups ChooseGroups(int64_t pictures, int64_t pixels) {
 }
 
 std::vector<int64_t> CopiedGroups(int64_t pictures, const Groups& groups) {
-  int64_t size = (groups.size + 1) / 2;
-  const int64_t least = (size + 3) / 4;
+  const int64_t half_of_small = (std::min<int64_t>(groups.size, 4) + 1) / 2;
+  const int64_t most = std::max(half_of_small, (groups.size + 3) / 4), least = (most + 1) / 2;
   std::vector<int64_t> sizes;
   while (pictures > 0) {
-    while (size > least && pictures <= groups.lanes * size) size = (size + 1) / 2;
+    const int64_t size = pictures > groups.lanes * most ? most : least;
     sizes.push_back(std::min(size, pictures));
     pictures -= sizes.back();
   }

@@ -28,9 +28,9 @@ struct Groups {
 // For pictures of so many pixels, padded.
 Groups ChooseGroups(int64_t pictures, int64_t pixels);
 
-// How many pictures each group has of those that are copied to the GPU and back: half as many, for
-// then there are more groups, of which some are copied while others are computed. The last ones,
-// when little is left to compute, have half as many again, and half of that.
+// How many pictures each group has of those that are copied to the GPU and back: a quarter as many,
+// of small groups half, for then there are more groups, of which some are copied while others are
+// computed. The last ones, when little is left to compute, half as many again.
 std::vector<int64_t> CopiedGroups(int64_t pictures, const Groups& groups);
 
 // Calls `run`; as long as memory is exhausted, calls it again: first with the same groups, for
