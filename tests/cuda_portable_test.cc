@@ -526,7 +526,8 @@ TEST(CudaGroupsTest, CopiedOnesAreSmallerAndTheLastSmallest) {
   EXPECT_EQ(CopiedGroups(16, {4, 2}), (Sizes{2, 2, 2, 2, 2, 2, 1, 1, 1, 1}));
   EXPECT_EQ(CopiedGroups(16, {8, 2}), (Sizes{2, 2, 2, 2, 2, 2, 1, 1, 1, 1}));
   EXPECT_EQ(CopiedGroups(13, {4, 2}), (Sizes{2, 2, 2, 2, 2, 1, 1, 1}));
-  EXPECT_EQ(CopiedGroups(197, {64, 2}), (Sizes{16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 8, 5}));
+  EXPECT_EQ(CopiedGroups(197, {64, 2}),
+            (Sizes{16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 8, 5}));
   // A slot's first group is its largest.
   for (int64_t pictures = 1; pictures < 300; ++pictures) {
     for (int64_t size = 1; size <= 64; ++size) {

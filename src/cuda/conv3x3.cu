@@ -4,30 +4,45 @@
 namespace mstpp::cuda {
 namespace {
 
-constexpr int kConvBlocks = 6;  // of a multiprocessor
+// How a form of the kernel cuts images: blocks of a multiprocessor, what a block's beginning takes
+// in rows, and what its rows are a multiple of.
+struct ConvCut {
+  int blocks;
+  double overhead;
+  int step;
+};
+constexpr ConvCut kConvCut{6, 2.0, 1}, kWarpgroupConvCut{3, 8.0, 2};
+
+int ConvStrips(int width) { return CeilDivide(width, ConvShape<Maps::kHalf>::kColumns); }
+// Of a part of S each.
+Segments ConvSegments(const ConvCut& cut, int height, int width) {
+  return SegmentsOfSize(height, ConvStrips(width), cut.blocks, cut.overhead, cut.step);
+}
+
+Launch BindConv(const Kernel<ConvParams>& kernel, const ConvCut& cut, ConvParams params,
+                const DeviceInfo& gpu) {
+  kernel.Prepare();
+  params.strips = ConvStrips(params.width);
+  const int items = params.strips * params.images;
+  const Segments segments = params.partials != nullptr
+                                ? ConvSegments(cut, params.height, params.width)
+                                : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu),
+                                                 cut.overhead, cut.step);
+  params.rows = segments.rows;
+  params.segments = segments.count;
+  return kernel.Bind(items * segments.count, params);
+}
 
 template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
-__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, kConvBlocks)
+__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, kConvCut.blocks)
     ConvKernel(const __grid_constant__ ConvParams params) {
   Conv3x3<kCube, kMaps, Writer, kGram>(params).Run();
 }
 
-int ConvStrips(int width) { return CeilDivide(width, ConvShape<Maps::kHalf>::kColumns); }
-Segments ConvSegments(int height, int width) {
-  return SegmentsOfSize(height, ConvStrips(width), kConvBlocks);
-}
-
-constexpr int kWarpgroupConvBlocks = 3;  // of a multiprocessor
-
 template <bool kCube, class Writer = CubeWriter, bool kGram = false>
-__global__ void __launch_bounds__(WarpgroupConvShape::kThreads, kWarpgroupConvBlocks)
+__global__ void __launch_bounds__(WarpgroupConvShape::kThreads, kWarpgroupConvCut.blocks)
     WarpgroupConvKernel(const __grid_constant__ ConvParams params) {
   WarpgroupConv3x3<kCube, Writer, kGram>(params).Run();
-}
-
-// Of a part of S each.
-Segments WarpgroupConvSegments(int height, int width) {
-  return SegmentsOfSize(height, ConvStrips(width), kWarpgroupConvBlocks, 8.0, 2);
 }
 
 Launch LaunchWarpgroupConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
@@ -37,16 +52,7 @@ Launch LaunchWarpgroupConv(ConvOutput output, ConvParams params, const DeviceInf
                         : output == ConvOutput::kMap  ? WarpgroupConvKernel<false>
                         : output == ConvOutput::kCube ? WarpgroupConvKernel<true>
                                                       : WarpgroupConvKernel<true, HalfCubeWriter>;
-  const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
-  kernel.Prepare();
-  params.strips = ConvStrips(params.width);
-  const int items = params.strips * params.images;
-  const Segments segments =
-      gram ? WarpgroupConvSegments(params.height, params.width)
-           : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 8.0, 2);
-  params.rows = segments.rows;
-  params.segments = segments.count;
-  return kernel.Bind(items * segments.count, params);
+  return BindConv({function, Shape::kThreads, Shape::kSharedBytes}, kWarpgroupConvCut, params, gpu);
 }
 
 template <Maps kMaps>
@@ -57,16 +63,7 @@ Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
                         : output == ConvOutput::kMap  ? ConvKernel<false, kMaps>
                         : output == ConvOutput::kCube ? ConvKernel<true, kMaps>
                                                       : ConvKernel<true, kMaps, HalfCubeWriter>;
-  const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
-  kernel.Prepare();
-  params.strips = ConvStrips(params.width);
-  const int items = params.strips * params.images;
-  const Segments segments =
-      gram ? ConvSegments(params.height, params.width)
-           : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu), 2.0, 1);
-  params.rows = segments.rows;
-  params.segments = segments.count;
-  return kernel.Bind(items * segments.count, params);
+  return BindConv({function, Shape::kThreads, Shape::kSharedBytes}, kConvCut, params, gpu);
 }
 
 template <Maps kMaps>
@@ -88,9 +85,8 @@ Launch LaunchImageConv(ImageConvParams params) {
 }  // namespace
 
 int ConvParts(Maps maps, int height, int width, const DeviceInfo& gpu) {
-  const Segments segments = WantsWarpgroups(maps, gpu) ? WarpgroupConvSegments(height, width)
-                                                       : ConvSegments(height, width);
-  return segments.count * ConvStrips(width);
+  const ConvCut& cut = WantsWarpgroups(maps, gpu) ? kWarpgroupConvCut : kConvCut;
+  return ConvSegments(cut, height, width).count * ConvStrips(width);
 }
 
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {

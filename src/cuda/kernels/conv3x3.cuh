@@ -173,6 +173,34 @@ class HalfCubeWriter {
   int channels_;  // how many of the two to write
 };
 
+// A warp's share of S, summed row by row: of its sixteen channels two tiles, and one of what they
+// have with the other sixteen.
+struct ConvGram {
+  static constexpr int kTiles = WrittenGramShape<32>::kTiles;
+  float sum[kTiles][4] = {};
+
+  // Adds a row to the warp's own, and leaves its pixels, sixteen after sixteen, at `to`. Pixels in
+  // pairs, of which bit n of `inside` has both tile n's.
+  MSTPP_DEVICE void AddRow(const float (&row)[4][4], unsigned inside, unsigned char* to, int lane) {
+    MSTPP_UNROLL
+    for (int n = 0; n < 4; n += 2) {
+      const WeightRows rows =
+          GramRows(row[n], row[n + 1], (inside & 1u << n) != 0, (inside & 1u << (n + 1)) != 0);
+      StoreRows(to + n * 256, lane, rows);
+      AddToGram(sum[0], rows, rows, false);
+      AddToGram(sum[1], rows, rows, true);
+    }
+  }
+  // Adds what both warps have left, after a barrier; half of the tiles are `upper`'s.
+  MSTPP_DEVICE void AddBoth(const unsigned char* first, const unsigned char* second, bool upper,
+                            int lane) {
+    MSTPP_UNROLL
+    for (int n = 0; n < 2; ++n) {
+      AddToGram(sum[2], LoadWeightRows(first, n, lane), LoadWeightRows(second, n, lane), upper);
+    }
+  }
+};
+
 template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
 class Conv3x3 {
   using Shape = ConvShape<kMaps>;
@@ -220,7 +248,7 @@ class Conv3x3 {
     if constexpr (kGram) {
       __syncthreads();
       AddStaged(row_end_);
-      StorePart<32>(p_.partials, blockIdx.x, half_ * kGramTiles, lane_, gram_);
+      StorePart<32>(p_.partials, blockIdx.x, half_ * ConvGram::kTiles, lane_, gram_.sum);
     }
   }
 
@@ -229,8 +257,6 @@ class Conv3x3 {
   static constexpr int kRound = Shape::kThreads / 4;
   static constexpr unsigned kStoreBit = 1, kInputBit = 16, kResidualBit = 256,
                             kPairBit = 4096;  // even widths: both of a pair of pixels
-  static constexpr int kGramTiles = WrittenGramShape<32>::kTiles;
-
   MSTPP_DEVICE static unsigned char* Row(int y) {
     return SharedMemory() + (y & (Shape::kQueue - 1)) * Shape::kRowBytes;
   }
@@ -305,7 +331,7 @@ class Conv3x3 {
       }
     }
     if constexpr (kGram) {
-      if constexpr (kAbove) AddToBand(y, above);
+      if constexpr (kAbove) gram_.AddRow(above, columns_ / kPairBit, Staged(y, half_), lane_);
       if constexpr (kHere && !kAbove) ClearStaged(y);
     }
     if constexpr (kAbove) {
@@ -341,24 +367,9 @@ class Conv3x3 {
     for (int n = 0; n < kTiles; n += 2) StoreRows(Staged(y, half_) + n * 256, lane_, {});
   }
 
-  // Adds the row that step y finished to the warp's own band of S.
-  MSTPP_DEVICE void AddToBand(int y, const float (&sum)[kTiles][4]) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; n += 2) {
-      const WeightRows rows = GramRows(sum[n], sum[n + 1], (columns_ & kPairBit << n) != 0,
-                                       (columns_ & kPairBit << (n + 1)) != 0);
-      StoreRows(Staged(y, half_) + n * 256, lane_, rows);
-      AddToGram(gram_[0], rows, rows, false);
-      AddToGram(gram_[1], rows, rows, true);
-    }
-  }
-  // And to what both have together, a step later.
+  // Adds what step y has left to S, a step later.
   MSTPP_DEVICE void AddStaged(int y) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles / 2; ++n) {
-      AddToGram(gram_[2], LoadWeightRows(Staged(y, 0), n, lane_),
-                LoadWeightRows(Staged(y, 1), n, lane_), half_ != 0);
-    }
+    gram_.AddBoth(Staged(y, 0), Staged(y, 1), half_ != 0, lane_);
   }
 
   // Row after row.
@@ -386,7 +397,7 @@ class Conv3x3 {
   Writer cube_;
   WeightRows weight_[9][2];
   float here_[kTiles][4], below_[kTiles][4];
-  float gram_[kGramTiles][4] = {};
+  ConvGram gram_;
   int lane_, half_, image_, column_, row_begin_, row_end_;
   int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
   unsigned columns_;                   // which of the thread's columns are inside

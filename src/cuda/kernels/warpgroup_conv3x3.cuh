@@ -96,7 +96,6 @@ class WarpgroupConv3x3 {
   // The bits of columns_.
   static constexpr unsigned kStoreBit = 1, kInputBit = 16, kRestBit = 32, kResidualBit = 64,
                             kPairBit = 256;  // even widths: both of a pair of pixels
-  static constexpr int kGramTiles = WrittenGramShape<32>::kTiles;
 
   // The input rows y + 1 and y + 2.
   MSTPP_DEVICE static unsigned char* Inputs(int y) {
@@ -183,7 +182,8 @@ class WarpgroupConv3x3 {
   MSTPP_DEVICE void Complete(int y) {
     if constexpr (kGram) {
       if (y > row_begin_) AddStaged(y - 2);
-      AddToBand(y);
+      const unsigned columns = y + lower_ < row_end_ ? columns_ : 0u;
+      gram_.AddRow(kept_, columns / kPairBit, Staged(y, half_), lane_);
     } else if (p_.residual != nullptr) {
       AddResidual(y);
     }
@@ -204,46 +204,30 @@ class WarpgroupConv3x3 {
   MSTPP_DEVICE unsigned char* Staged(int y, int half) const {
     return Residuals(y) + lower_ * Shape::kResidualBytes + half * Shape::kHalfBytes;
   }
-  // Adds the row to the warp's own band of S.
-  MSTPP_DEVICE void AddToBand(int y) {
-    const unsigned columns = y + lower_ < row_end_ ? columns_ : 0u;
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; n += 2) {
-      const WeightRows rows = GramRows(kept_[n], kept_[n + 1], (columns & kPairBit << n) != 0,
-                                       (columns & kPairBit << (n + 1)) != 0);
-      StoreRows(Staged(y, half_) + n * 256, lane_, rows);
-      AddToGram(gram_[0], rows, rows, false);
-      AddToGram(gram_[1], rows, rows, true);
-    }
-  }
-  // And to what both bands have together, a step later.
+  // Adds what step y has left to S, a step later.
   MSTPP_DEVICE void AddStaged(int y) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles / 2; ++n) {
-      AddToGram(gram_[2], LoadWeightRows(Staged(y, 0), n, lane_),
-                LoadWeightRows(Staged(y, 1), n, lane_), half_ != 0);
-    }
+    gram_.AddBoth(Staged(y, 0), Staged(y, 1), half_ != 0, lane_);
   }
   // Leaves the block's part: of all upper rows, then of the lower.
   MSTPP_DEVICE void LeaveBoth() {
-    auto* given = reinterpret_cast<float4*>(SharedMemory()) + half_ * kGramTiles * 32 + lane_;
+    auto* given = reinterpret_cast<float4*>(SharedMemory()) + half_ * ConvGram::kTiles * 32 + lane_;
     __syncthreads();
     MSTPP_UNROLL
-    for (int i = 0; i < kGramTiles; ++i) {
-      const auto& sum = gram_[i];
+    for (int i = 0; i < ConvGram::kTiles; ++i) {
+      const auto& sum = gram_.sum[i];
       if (lower_ != 0) given[i * 32] = make_float4(sum[0], sum[1], sum[2], sum[3]);
     }
     __syncthreads();
     if (lower_ != 0) return;
     MSTPP_UNROLL
-    for (int i = 0; i < kGramTiles; ++i) {
+    for (int i = 0; i < ConvGram::kTiles; ++i) {
       const float4 other = given[i * 32];
-      gram_[i][0] += other.x;
-      gram_[i][1] += other.y;
-      gram_[i][2] += other.z;
-      gram_[i][3] += other.w;
+      gram_.sum[i][0] += other.x;
+      gram_.sum[i][1] += other.y;
+      gram_.sum[i][2] += other.z;
+      gram_.sum[i][3] += other.w;
     }
-    StorePart<32>(p_.partials, blockIdx.x, half_ * kGramTiles, lane_, gram_);
+    StorePart<32>(p_.partials, blockIdx.x, half_ * ConvGram::kTiles, lane_, gram_.sum);
   }
 
   // The warp's row of those that step y has kept.
@@ -269,7 +253,7 @@ class WarpgroupConv3x3 {
   Writer cube_;
   WeightRows weight_[24];  // [4 input rows][3 dx][2 halves of the inputs]
   float kept_[kTiles][4];
-  float gram_[kGramTiles][4] = {};
+  ConvGram gram_;
   int lane_, half_, lower_, image_, column_, row_begin_, row_end_;
   int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
   unsigned columns_;                   // which of the thread's columns are inside
