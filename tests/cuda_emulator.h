@@ -359,13 +359,23 @@ void MultiplyBricks(T (&d)[kSize], const uint32_t (&a)[4], const unsigned char* 
     }
   }
 }
-template <class T, int N>
-void KeepOrder(T (&)[N]) {}
+// Of 32 outputs each eight by themselves.
+template <int N, bool kFirst>
+void MultiplyBricks(float (&d)[4][4], const uint32_t (&a)[4], const unsigned char* b,
+                    int input_bytes = 16 * N) {
+  static_assert(N == 32);
+  float flat[16];
+  std::memcpy(flat, d, sizeof flat);
+  MultiplyBricks<N, kFirst>(flat, a, b, input_bytes);
+  std::memcpy(d, flat, sizeof flat);
+}
+template <class T>
+void KeepOrder(T&) {}
 inline void BeginProducts() {}
 inline void EndProducts() {}
 inline void AwaitProducts() {}
 template <bool kFirst, int kInputBytes>
-void AddProduct(float (&d)[16], const uint32_t (&a)[4], const void* bricks, int offset) {
+void AddProduct(float (&d)[4][4], const uint32_t (&a)[4], const void* bricks, int offset) {
   MultiplyBricks<32, kFirst>(d, a, static_cast<const unsigned char*>(bricks) + offset, kInputBytes);
 }
 template <int N, bool kFirst, class T, int kSize, int kSteps>

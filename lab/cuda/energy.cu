@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What instructions take of a GPU's energy: nJ a warp instruction beyond the 140 W of an idle H100,
 // each repeated for a second by 32 warps an SM, operands at random.
+// Here, in two commands:
+//
 //   c++ -std=c++20 -c -I../../include -I../../src -I/usr/local/cuda/include
-//   ../../bench/power_meter.cc nvcc -std=c++20 -O3 -arch=sm_90a -I../../include -I../../src
-//   -I../../bench energy.cu
-//     power_meter.o ../../src/cuda/check.cc -lfmt -o energy
+//   ../../bench/power_meter.cc
+//
+//   nvcc -std=c++20 -O3 -arch=sm_90a -I../../include -I../../src -I../../bench -o energy
+//     energy.cu power_meter.o ../../src/cuda/check.cc -lfmt
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

@@ -260,9 +260,9 @@ class Downsample {
   // too, so that it is as StepByWarps has it.
   template <bool kHere, bool kBelow>
   MSTPP_DEVICE void StepByWarpgroup(int r) {
-    float sum[4 * kTiles];
+    float sum[kTiles][4];
     MSTPP_UNROLL
-    for (int i = 0; i < 4 * kTiles; ++i) sum[i] = begun_[i];
+    for (int i = 0; i < 4 * kTiles; ++i) sum[i / 4][i % 4] = below_[i / 4][i % 4];
     KeepProducts<kHere>(sum);
     BeginProducts();
     const unsigned char* pixels = Pair(r) + group_ * Shape::kPlaneBytes;
@@ -277,9 +277,9 @@ class Downsample {
           AddProduct<false, Shape::kChunkBytes>(sum, weight_[8 + i][s].a, pixels, from);
         }
         if (kBelow && i == 0 && s == 0) {
-          AddProduct<true, Shape::kChunkBytes>(begun_, weight_[i][s].a, pixels, from);
+          AddProduct<true, Shape::kChunkBytes>(below_, weight_[i][s].a, pixels, from);
         } else if (kBelow) {
-          AddProduct<false, Shape::kChunkBytes>(begun_, weight_[i][s].a, pixels, from);
+          AddProduct<false, Shape::kChunkBytes>(below_, weight_[i][s].a, pixels, from);
         }
       }
     }
@@ -303,7 +303,7 @@ class Downsample {
       for (int n = 0; n < kTiles; ++n) {
         MSTPP_UNROLL
         for (int i = 0; i < 4; ++i) {
-          tiles[n][i] = kGroups == 1 || group_ == 0 ? sum[4 * n + i] : sum[4 * (n ^ kKept) + i];
+          tiles[n][i] = kGroups == 1 || group_ == 0 ? sum[n][i] : sum[n ^ kKept][i];
         }
       }
       Keep(r, tiles);
@@ -311,11 +311,10 @@ class Downsample {
   }
   // Nothing is to be done out of order with what the tensor cores read or write.
   template <bool kHere>
-  MSTPP_DEVICE void KeepProducts(float (&sum)[4 * kTiles]) {
+  MSTPP_DEVICE void KeepProducts(float (&sum)[kTiles][4]) {
     if constexpr (kHere) KeepOrder(sum);
-    KeepOrder(begun_);
-    MSTPP_UNROLL
-    for (int i = 0; i < 32; ++i) KeepOrder(weight_[i / 2][i % 2].a);
+    KeepOrder(below_);
+    KeepOrder(weight_);
   }
 
   // What a warp is given of row r, after the barrier that follows.
@@ -399,8 +398,7 @@ class Downsample {
   const DownsampleParams& p_;
   WeightRows weight_[16][2];
   HalfVec ahead_[kTiles];
-  float below_[kTiles][4];        // the next row's sums
-  float begun_[4 * kTiles] = {};  // the same for a warpgroup
+  float below_[kTiles][4] = {};  // the next row's sums
   float kept_[kKept][4] = {};
   float gram_[kGramTiles][4] = {};
   int part_ = 0, part_end_ = 0;  // of S; the row it ends before

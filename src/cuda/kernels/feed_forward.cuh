@@ -278,10 +278,10 @@ class FeedForward {
       MSTPP_UNROLL
       for (int i = 0; i < 4; ++i) a[s][i] = x.a[s][i].bits;
     }
-    float d[16];
+    float d[4][4];  // by way of which ptxas orders all else with fewer stalls (lab/cuda/stalls.py)
     MultiplyRows<C, true>(d, a, shared_ + Shape::kMatrix);
     MSTPP_UNROLL
-    for (int i = 0; i < 16; ++i) product[i / 4][i % 4] = d[i];
+    for (int i = 0; i < 16; ++i) product[i / 4][i % 4] = d[i / 4][i % 4];
   }
 
   // x1 over its standard deviation, of this warp's slice in the rows y and y + 1, for all warps;
@@ -462,7 +462,7 @@ class FeedForward {
   // The same of the output rows y and y + 1 by a warpgroup: W2 of what all warps have left of pair
   // `pair`.
   MSTPP_DEVICE void FinishPair(int y, int pair) {
-    float sum[16];
+    float sum[4][4];
     BeginRows<C, true, Shape::kHidden / 16>(sum,
                                             shared_ + Shape::kParts + pair * Shape::kFactorBytes,
                                             Shape::kPanelBytes, shared_ + Shape::kWeight2);
@@ -478,7 +478,7 @@ class FeedForward {
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) {
         HalfPair part;
-        Set(part, sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]);
+        Set(part, sum[j][2 * r], sum[j][2 * r + 1]);
         out[r].pair[j] = Add(out[r].pair[j], part);
       }
       StoreVec(static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + r * pitch_, out[r]);

@@ -21,7 +21,7 @@
 
 #include <type_traits>
 
-#include "cuda/kernels/ptx.cuh"
+#include "cuda/kernels/weight_rows.cuh"
 
 namespace mstpp::cuda {
 
@@ -103,38 +103,44 @@ MSTPP_DEVICE void AwaitCopy(uint64_t*, int) {}
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7]), "+f"(d[i + 8]), "+f"(d[i + 9]), "+f"(d[i + 10]),        \
       "+f"(d[i + 11]), "+f"(d[i + 12]), "+f"(d[i + 13]), "+f"(d[i + 14]), "+f"(d[i + 15])
+#define MSTPP_TILE(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 
 // What is computed of registers before stays before, and what is computed of them after, after: the
 // compiler does not know when a product is done with them.
+MSTPP_DEVICE void KeepOrder(float& value) { asm volatile("" : "+f"(value)::"memory"); }
+MSTPP_DEVICE void KeepOrder(uint32_t& value) { asm volatile("" : "+r"(value)::"memory"); }
 template <class T, int N>
-MSTPP_DEVICE void KeepOrder(T (&registers)[N]) {
+MSTPP_DEVICE void KeepOrder(T (&values)[N]) {
   MSTPP_UNROLL
-  for (int i = 0; i < N; ++i) {
-    if constexpr (std::is_same_v<T, float>) {
-      asm volatile("" : "+f"(registers[i])::"memory");
-    } else {
-      asm volatile("" : "+r"(registers[i])::"memory");
-    }
-  }
+  for (int i = 0; i < N; ++i) KeepOrder(values[i]);
 }
+MSTPP_DEVICE void KeepOrder(WeightRows& rows) { KeepOrder(rows.a); }
 
-// The second factor's descriptor, from the inputs 16 s on.
+// A factor's place in its descriptor.
+MSTPP_DEVICE uint64_t SharedPlace(const void* factor) {
+  return (static_cast<uint32_t>(__cvta_generic_to_shared(factor)) & 0x3ffffu) >> 4;
+}
+// The second factor's descriptor, `offset` bytes from `bricks`; eight inputs lie kInputBytes from
+// the eight before.
+template <int kInputBytes>
+MSTPP_DEVICE uint64_t BricksAt(const void* bricks, int offset) {
+  constexpr uint64_t kOutputs = 128 / 16, kInputs = kInputBytes / 16;
+  return (SharedPlace(bricks) | kInputs << 16 | kOutputs << 32) + offset / 16;
+}
+// The same from the inputs 16 s on, where they lie next to each other.
 template <int N>
 MSTPP_DEVICE uint64_t Bricks(const void* bricks, int s) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(bricks));
-  constexpr uint64_t kOutputs = 128 / 16, kInputs = N * 16 / 16;  // from brick to brick
-  const uint64_t first = (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
-  return first + s * (N * 32 / 16);
+  return BricksAt<16 * N>(bricks, s * 32 * N);
 }
 // The first factor's where it is in shared memory, in panels `panel_bytes` apart.
 MSTPP_DEVICE uint64_t Panels(const void* rows, int panel_bytes, int s) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(rows));
   constexpr uint64_t kEightRows = 1024 / 16, k128ByteSwizzle = 1;
-  const uint64_t first = (address & 0x3ffffu) >> 4 | kEightRows << 32 | k128ByteSwizzle << 62;
-  return first + s / 4 * (panel_bytes / 16) + s % 4 * (32 / 16);
+  return (SharedPlace(rows) | kEightRows << 32 | k128ByteSwizzle << 62) +
+         s / 4 * (panel_bytes / 16) + s % 4 * (32 / 16);
 }
 
-// d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn.
+// d (+)= a b of 16 inputs: pairs of halves or floats, of rows lane / 4 and lane / 4 + 8 in turn;
+// or, of 32 outputs, those of each eight as mma.sync has them.
 template <bool kFirst>
 MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[16], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
@@ -146,13 +152,13 @@ MSTPP_DEVICE void MultiplyBricks(uint32_t (&d)[16], const uint32_t (&a)[4], uint
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
 }
 template <bool kFirst>
-MSTPP_DEVICE void MultiplyBricks(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
+MSTPP_DEVICE void MultiplyBricks(float (&d)[4][4], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
       "{ .reg .pred p; setp.ne.b32 p, %21, 0; "
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
       "{%16, %17, %18, %19}, %20, p, 1, 1, 0; }"
-      : MSTPP_FLOATS(0)
+      : MSTPP_TILE(0), MSTPP_TILE(1), MSTPP_TILE(2), MSTPP_TILE(3)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kFirst ? 0 : 1));
 }
 template <bool kFirst>
@@ -182,32 +188,33 @@ MSTPP_DEVICE void MultiplyBricks(float (&d)[64], const uint32_t (&a)[4], uint64_
 
 // The same of a first factor in shared memory.
 template <bool kFirst>
-MSTPP_DEVICE void MultiplyBricks(float (&d)[16], uint64_t a, uint64_t b) {
+MSTPP_DEVICE void MultiplyBricks(float (&d)[4][4], uint64_t a, uint64_t b) {
   asm volatile(
       "{ .reg .pred p; setp.ne.b32 p, %18, 0; "
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
       "%16, %17, p, 1, 1, 0, 0; }"
-      : MSTPP_FLOATS(0)
+      : MSTPP_TILE(0), MSTPP_TILE(1), MSTPP_TILE(2), MSTPP_TILE(3)
       : "l"(a), "l"(b), "n"(kFirst ? 0 : 1));
 }
 
 #undef MSTPP_PAIRS
 #undef MSTPP_FLOATS
+#undef MSTPP_TILE
 
-// Products step by step, all between BeginProducts and EndProducts at once.
+// Products step by step, all between BeginProducts and EndProducts at once. Nobody may touch what
+// is in registers of them until they are awaited: all but the last kPending begun.
 MSTPP_DEVICE void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 MSTPP_DEVICE void EndProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-MSTPP_DEVICE void AwaitProducts() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-// d (+)= a b of 16 inputs and 32 outputs; eight inputs lie kInputBytes from the eight before, the
-// first `offset` bytes from `bricks`.
+template <int kPending = 0>
+MSTPP_DEVICE void AwaitProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+// d (+)= a b of 16 inputs and 32 outputs (BricksAt).
 template <bool kFirst, int kInputBytes>
-MSTPP_DEVICE void AddProduct(float (&d)[16], const uint32_t (&a)[4], const void* bricks,
+MSTPP_DEVICE void AddProduct(float (&d)[4][4], const uint32_t (&a)[4], const void* bricks,
                              int offset) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(bricks));
-  constexpr uint64_t kOutputs = 128 / 16, kInputs = kInputBytes / 16;
-  const uint64_t first = (address & 0x3ffffu) >> 4 | kInputs << 16 | kOutputs << 32;
-  MultiplyBricks<kFirst>(d, a, first + offset / 16);
+  MultiplyBricks<kFirst>(d, a, BricksAt<kInputBytes>(bricks, offset));
 }
 
 // Begins d = a b or, unless kFirst, d += a b of 16 kSteps inputs: of each step the warp's rows as
@@ -216,9 +223,8 @@ MSTPP_DEVICE void AddProduct(float (&d)[16], const uint32_t (&a)[4], const void*
 template <int N, bool kFirst, class T, int kSize, int kSteps>
 MSTPP_DEVICE void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
   KeepOrder(d);
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  KeepOrder(a);
+  BeginProducts();
   MSTPP_UNROLL
   for (int s = 0; s < kSteps; ++s) {
     if (kFirst && s == 0) {
@@ -227,22 +233,21 @@ MSTPP_DEVICE void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void*
       MultiplyBricks<false>(d, a[s], Bricks<N>(bricks, s));
     }
   }
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  EndProducts();
 }
 // Waits for all products but the last kPending begun.
 template <int kPending, class T, int kSize, int kSteps>
 MSTPP_DEVICE void AwaitRows(T (&d)[kSize], uint32_t (&a)[kSteps][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  AwaitProducts<kPending>();
   KeepOrder(d);
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) KeepOrder(a[s]);
+  KeepOrder(a);
 }
 // The same of a first factor in shared memory, in panels `panel_bytes` apart. Whoever has written
 // it must have called OrderCopies before a barrier.
 template <int N, bool kFirst, int kSteps, class T, int kSize>
 MSTPP_DEVICE void BeginRows(T (&d)[kSize], const void* rows, int panel_bytes, const void* bricks) {
   KeepOrder(d);
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  BeginProducts();
   MSTPP_UNROLL
   for (int s = 0; s < kSteps; ++s) {
     if (kFirst && s == 0) {
@@ -251,21 +256,22 @@ MSTPP_DEVICE void BeginRows(T (&d)[kSize], const void* rows, int panel_bytes, co
       MultiplyBricks<false>(d, Panels(rows, panel_bytes, s), Bricks<N>(bricks, s));
     }
   }
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  EndProducts();
 }
 template <int kPending, class T, int kSize>
 MSTPP_DEVICE void AwaitRows(T (&d)[kSize]) {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  AwaitProducts<kPending>();
   KeepOrder(d);
 }
 #else
-template <class T, int N>
-MSTPP_DEVICE void KeepOrder(T (&)[N]) {}
+template <class T>
+MSTPP_DEVICE void KeepOrder(T&) {}
 MSTPP_DEVICE void BeginProducts() { __trap(); }
 MSTPP_DEVICE void EndProducts() {}
+template <int kPending = 0>
 MSTPP_DEVICE void AwaitProducts() {}
 template <bool kFirst, int kInputBytes>
-MSTPP_DEVICE void AddProduct(float (&)[16], const uint32_t (&)[4], const void*, int) {}
+MSTPP_DEVICE void AddProduct(float (&)[4][4], const uint32_t (&)[4], const void*, int) {}
 template <int N, bool kFirst, class T, int kSize, int kSteps>
 MSTPP_DEVICE void BeginRows(T (&)[kSize], uint32_t (&)[kSteps][4], const void*) {
   __trap();

@@ -286,16 +286,11 @@ class UpsampleFuse {
     StoreKept(row_end_ - 1);
   }
 
-  // Nobody else may touch what products use.
+  // Nothing is to be done out of order with what the tensor cores read or write.
   MSTPP_DEVICE void KeepProducts() {
-    MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      KeepOrder(sum_[i]);
-      MSTPP_UNROLL
-      for (int k = 0; k < 2 * kSteps; ++k) KeepOrder(weight_[i][0][k].a);
-    }
-    MSTPP_UNROLL
-    for (int k = 0; k < kSkipSteps; ++k) KeepOrder(skip_weight_[0][k].a);
+    KeepOrder(sum_);
+    KeepOrder(weight_);
+    KeepOrder(skip_weight_);
   }
 
   // Row r, which is there; what is left to do of the row before is done meanwhile.
@@ -342,7 +337,7 @@ class UpsampleFuse {
     for (int i = 0; i < 2; ++i) {
       MSTPP_UNROLL
       for (int n = 0; n < kTiles; ++n) {
-        const float* sum = sum_[i] + 4 * n;
+        const float(&sum)[4] = sum_[i][n];
         uint32_t* kept = kept_[i][n / 2].a + n % 2 * 2;
         kept[0] = HalfPack(sum[0], sum[1]);
         kept[1] = HalfPack(sum[2], sum[3]);
@@ -486,7 +481,7 @@ class UpsampleFuse {
   float gram_[kGramTiles][4] = {};
   // For a warpgroup: of the next row and the one before, the even and the odd columns or the two
   // output rows.
-  float sum_[2][16] = {};
+  float sum_[2][4][4] = {};
   WeightRows kept_[2][kTiles / 2] = {};
   // For a warpgroup group_ is the warp's sixteen; with 32 channels a_ is which columns it has.
   int lane_, a_, group_, row_begin_, row_end_;

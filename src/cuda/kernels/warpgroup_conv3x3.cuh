@@ -146,10 +146,9 @@ class WarpgroupConv3x3 {
   template <bool kFirst>
   MSTPP_DEVICE void Step(int y) {
     if constexpr (!kFirst) Complete(y - 2);
-    float sum[4 * kTiles];
+    float sum[kTiles][4];
     KeepOrder(sum);
-    MSTPP_UNROLL
-    for (int i = 0; i < 24; ++i) KeepOrder(weight_[i].a);
+    KeepOrder(weight_);
     BeginProducts();
     MSTPP_UNROLL
     for (int i = 0; i < 24; ++i) {
@@ -171,10 +170,9 @@ class WarpgroupConv3x3 {
     if constexpr (!kFirst) Write(y - 2);
     AwaitProducts();
     KeepOrder(sum);
+    KeepOrder(weight_);
     MSTPP_UNROLL
-    for (int i = 0; i < 24; ++i) KeepOrder(weight_[i].a);
-    MSTPP_UNROLL
-    for (int i = 0; i < 4 * kTiles; ++i) kept_[i / 4][i % 4] = sum[i];
+    for (int i = 0; i < 4 * kTiles; ++i) kept_[i / 4][i % 4] = sum[i / 4][i % 4];
   }
 
   // The products of mma.sync with what step y has kept: before the next step's of the warpgroup,

@@ -68,32 +68,33 @@ MSTPP_DEVICE void StoreRows(void* array, int lane, const WeightRows& rows) {
   reinterpret_cast<uint4*>(array)[lane] = make_uint4(rows.a[0], rows.a[1], rows.a[2], rows.a[3]);
 }
 
-// Adds sixteen pixels to the tiles of band `band` of four, all of whose rows lie at `rows`.
-MSTPP_DEVICE void AddBand(float (&sum)[5][4], const unsigned char* rows, int band, int lane) {
-  const WeightRows own = LoadWeightRows(rows, band, lane);
-  AddToGram(sum[0], own, own, false);
-  AddToGram(sum[1], own, own, true);
-  const WeightRows next = LoadWeightRows(rows, (band + 1) & 3, lane);
-  AddToGram(sum[2], own, next, false);
-  AddToGram(sum[3], own, next, true);
-  AddToGram(sum[4], LoadWeightRows(rows, band & 1, lane), LoadWeightRows(rows, band | 2, lane),
-            band >= 2);
-}
-
-// The same of all bands, two or four; the band's own rows are in registers.
+// Adds sixteen pixels to the tiles of band `band` but the last, of `own` rows and others at `rows`.
 template <int C>
-MSTPP_DEVICE void AddOwnBand(float (&sum)[WrittenGramShape<C>::kTiles][4], const WeightRows& own,
-                             const unsigned char* rows, int band, int lane) {
-  constexpr int kBands = WrittenGramShape<C>::kBands, kLast = WrittenGramShape<C>::kTiles - 1;
+MSTPP_DEVICE void AddToNeighbours(float (&sum)[WrittenGramShape<C>::kTiles][4],
+                                  const WeightRows& own, const unsigned char* rows, int band,
+                                  int lane) {
   AddToGram(sum[0], own, own, false);
   AddToGram(sum[1], own, own, true);
-  if constexpr (kBands == 4) {
+  if constexpr (WrittenGramShape<C>::kBands == 4) {
     const WeightRows next = LoadWeightRows(rows, (band + 1) & 3, lane);
     AddToGram(sum[2], own, next, false);
     AddToGram(sum[3], own, next, true);
   }
-  const WeightRows opposite = LoadWeightRows(rows, band ^ (kBands / 2), lane);
-  if (band < kBands / 2) {
+}
+// Adds sixteen pixels to the tiles of band `band` of four, all of whose rows lie at `rows`.
+MSTPP_DEVICE void AddBand(float (&sum)[5][4], const unsigned char* rows, int band, int lane) {
+  AddToNeighbours<64>(sum, LoadWeightRows(rows, band, lane), rows, band, lane);
+  AddToGram(sum[4], LoadWeightRows(rows, band & 1, lane), LoadWeightRows(rows, band | 2, lane),
+            band >= 2);
+}
+// The same of two bands or four; the band's own rows are in registers.
+template <int C>
+MSTPP_DEVICE void AddOwnBand(float (&sum)[WrittenGramShape<C>::kTiles][4], const WeightRows& own,
+                             const unsigned char* rows, int band, int lane) {
+  constexpr int kHalf = WrittenGramShape<C>::kBands / 2, kLast = WrittenGramShape<C>::kTiles - 1;
+  AddToNeighbours<C>(sum, own, rows, band, lane);
+  const WeightRows opposite = LoadWeightRows(rows, band ^ kHalf, lane);
+  if (band < kHalf) {
     AddToGram(sum[kLast], own, opposite, false);
   } else {
     AddToGram(sum[kLast], opposite, own, true);
