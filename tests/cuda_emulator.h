@@ -364,8 +364,8 @@ template <int N, bool kFirst>
 void MultiplyBricks(float (&d)[4][4], const uint32_t (&a)[4], const unsigned char* b,
                     int input_bytes = 16 * N) {
   static_assert(N == 32);
-  float flat[16];
-  std::memcpy(flat, d, sizeof flat);
+  float flat[16] = {};
+  if (!kFirst) std::memcpy(flat, d, sizeof flat);
   MultiplyBricks<N, kFirst>(flat, a, b, input_bytes);
   std::memcpy(d, flat, sizeof flat);
 }

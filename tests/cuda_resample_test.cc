@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/kernels/downsample.cuh"
-#include "cuda/kernels/upsample_fuse.cuh"
+#include "cuda/kernels/warpgroup_upsample_fuse.cuh"
 #include "cuda_kernels_testing.h"
 
 namespace mstpp::cuda::kernels_testing {
@@ -80,40 +80,36 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
                      M::kImages};
   p.strips = (width / 2 + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height / 2 + rows - 1) / rows;
-  Emulator::Instance().Launch(p.strips * p.segments * Shape::kParts * M::kImages, Shape::kThreads,
-                              Shape::kSharedBytes,
-                              [&] { Downsample<C, kMaps, false, kProducts>(p).Run(); });
+  const auto launch = [&]<bool kGram>(const DownsampleParams& q) {
+    Emulator::Instance().Launch(q.strips * q.segments * Shape::kParts * M::kImages, Shape::kThreads,
+                                kGram ? Shape::kGramSharedBytes : Shape::kSharedBytes,
+                                [&] { Downsample<C, kMaps, kGram, kProducts>(q).Run(); });
+  };
+  launch.template operator()<false>(p);
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
 
   if constexpr (C == 32) {
     ExpectSameWithGram<2 * C, GramParts::kQuads>(
-        p, y, height / 2 * (width / 2), height / 2, part_rows, [](const auto& q) {
-          Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
-                                      Shape::kGramSharedBytes,
-                                      [&] { Downsample<C, kMaps, true, kProducts>(q).Run(); });
-        });
+        p, y, height / 2 * (width / 2), height / 2, part_rows,
+        [&](const auto& q) { launch.template operator()<true>(q); });
   }
 }
 
-TEST(KernelsTest, Downsample) {
-  TestDownsample<32, Maps::kHalf>(16, 72, 3, 3, 31);
-  TestDownsample<32, Maps::kHalf>(4, 64, 1, 1, 31);
-  TestDownsample<32, Maps::kHalf>(14, 84, 6, 2, 31);
-  TestDownsample<32, Maps::kHalf>(12, 24, 4, 1, 31);
-  TestDownsample<64, Maps::kHalf>(12, 24, 4, 4, 62);
-  TestDownsample<64, Maps::kHalf>(4, 68, 1, 1, 62);
+template <Products kProducts>
+void TestHalfDownsample() {
+  TestDownsample<32, Maps::kHalf, kProducts>(16, 72, 3, 3, 31);
+  TestDownsample<32, Maps::kHalf, kProducts>(4, 64, 1, 1, 31);
+  TestDownsample<32, Maps::kHalf, kProducts>(14, 84, 6, 2, 31);
+  TestDownsample<32, Maps::kHalf, kProducts>(12, 24, 4, 1, 31);
+  TestDownsample<64, Maps::kHalf, kProducts>(12, 24, 4, 4, 62);
+  TestDownsample<64, Maps::kHalf, kProducts>(4, 68, 1, 1, 62);
 }
 
-TEST(KernelsTest, DownsampleByWarpgroup) {
-  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(16, 72, 3, 3, 31);
-  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(4, 64, 1, 1, 31);
-  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(14, 84, 6, 2, 31);
-  TestDownsample<32, Maps::kHalf, Products::kWarpgroup>(12, 24, 4, 1, 31);
-  TestDownsample<64, Maps::kHalf, Products::kWarpgroup>(12, 24, 4, 4, 62);
-  TestDownsample<64, Maps::kHalf, Products::kWarpgroup>(4, 68, 1, 1, 62);
-}
+TEST(KernelsTest, Downsample) { TestHalfDownsample<Products::kWarps>(); }
+
+TEST(KernelsTest, DownsampleByWarpgroup) { TestHalfDownsample<Products::kWarpgroup>(); }
 
 TEST(KernelsTest, SplitDownsample) {
   TestDownsample<32, Maps::kSplit>(10, 72, 3, 3, 31);
@@ -178,19 +174,24 @@ void TestUpsampleFuse(int height, int width, int rows, int part_rows, int channe
                        M::kImages};
   p.strips = (width + Shape::kColumns - 1) / Shape::kColumns;
   p.segments = (height + rows - 1) / rows;
-  Emulator::Instance().Launch(p.strips * p.segments * M::kImages, Shape::kThreads,
-                              Shape::kSharedBytes,
-                              [&] { UpsampleFuse<C, kMaps, false, kProducts>(p).Run(); });
+  const auto launch = [&]<bool kGram>(const UpsampleFuseParams& q) {
+    Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
+                                kGram ? Shape::kGramSharedBytes : Shape::kSharedBytes, [&] {
+                                  if constexpr (kWarpgroup) {
+                                    WarpgroupUpsampleFuse<C, kGram>(q).Run();
+                                  } else {
+                                    UpsampleFuse<C, kMaps, kGram>(q).Run();
+                                  }
+                                });
+  };
+  launch.template operator()<false>(p);
   std::vector<Image> got = expected;
   M::Load(y, kMaps, got);
   ExpectNear(got, expected, kMaps);
 
   ExpectSameWithGram<C, kWarpgroup ? GramParts::kQuads : GramParts::kVecs, kWarpgroup ? 2 : 1>(
-      p, y, 4 * height * width, height, part_rows, [](const auto& q) {
-        Emulator::Instance().Launch(q.strips * q.segments * M::kImages, Shape::kThreads,
-                                    Shape::kGramSharedBytes,
-                                    [&] { UpsampleFuse<C, kMaps, true, kProducts>(q).Run(); });
-      });
+      p, y, 4 * height * width, height, part_rows,
+      [&](const auto& q) { launch.template operator()<true>(q); });
 }
 
 TEST(KernelsTest, UpsampleFuse) {

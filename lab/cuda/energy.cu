@@ -3,8 +3,7 @@
 // each repeated for a second by 32 warps an SM, operands at random.
 // Here, in two commands:
 //
-//   c++ -std=c++20 -c -I../../include -I../../src -I/usr/local/cuda/include
-//   ../../bench/power_meter.cc
+//   c++ -std=c++20 -c -I../../{include,src} -I/usr/local/cuda/include ../../bench/power_meter.cc
 //
 //   nvcc -std=c++20 -O3 -arch=sm_90a -I../../include -I../../src -I../../bench -o energy
 //     energy.cu power_meter.o ../../src/cuda/check.cc -lfmt

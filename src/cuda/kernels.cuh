@@ -12,6 +12,7 @@
 #include "cuda/kernels/upsample_fuse.cuh"
 #include "cuda/kernels/warpgroup_conv3x3.cuh"
 #include "cuda/kernels/warpgroup_feed_forward.cuh"
+#include "cuda/kernels/warpgroup_upsample_fuse.cuh"
 #include "cuda/launch.cuh"
 
 namespace mstpp::cuda {

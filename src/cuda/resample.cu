@@ -53,7 +53,11 @@ template <int C, Maps kMaps, bool kGram, Products kProducts>
 __global__ void __launch_bounds__(UpsampleFuseShape<C, kProducts>::kThreads,
                                   kUpsampleFuseBlocks<C, kProducts>)
     UpsampleFuseKernel(const __grid_constant__ UpsampleFuseParams params) {
-  UpsampleFuse<C, kMaps, kGram, kProducts>(params).Run();
+  if constexpr (kProducts == Products::kWarpgroup) {
+    WarpgroupUpsampleFuse<C, kGram>(params).Run();
+  } else {
+    UpsampleFuse<C, kMaps, kGram>(params).Run();
+  }
 }
 
 template <int C, Products kProducts>

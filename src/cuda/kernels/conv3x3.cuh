@@ -18,7 +18,7 @@
 // where the residual would be in the queue: there both leave their pixels.
 #pragma once
 
-#include "cuda/kernels/io.cuh"
+#include "cuda/kernels/cube_writer.cuh"
 #include "cuda/kernels/written_gram.cuh"
 
 namespace mstpp::cuda {
@@ -50,129 +50,6 @@ struct ConvShape {
   static constexpr int kSharedBytes = kQueue * kRowBytes;
 };
 
-// Writes a warp's sums to the cube as they come: of each of two channels, two neighbouring pixels a
-// tile, which four lanes complete to 32 bytes.
-class CubeWriter {
-  static constexpr int kTiles = ConvShape<Maps::kHalf>::kTiles;
-
- public:
-  CubeWriter() = default;
-  MSTPP_DEVICE CubeWriter(const ConvParams& p, int image, int row, int column, int half, int lane)
-      : io_(p.io), rows_left_(p.io->cube_height - row) {
-    const NetworkIo& io = *p.io;
-    const int g = lane >> 2;
-    column_ = column + 2 * (lane & 3);
-    const int channel = 16 * half + 4 * (g >> 1) + (g & 1);
-    out_ = Global(static_cast<float*>(io.cube)) + image * io.cube_stride[0] +
-           channel * io.cube_stride[1] + row * io.cube_stride[2] + column_ * io.cube_stride[3];
-    row_stride_ = io.cube_stride[2];
-    second_ = 2 * io.cube_stride[1];
-    channels_ = (channel < p.channels) + (channel + 2 < p.channels);
-    const int64_t odd = io.cube_stride[0] | io.cube_stride[1] | io.cube_stride[2];
-    if (io.cube_stride[3] != 1 || odd % 2 != 0 || reinterpret_cast<uintptr_t>(io.cube) % 8 != 0 ||
-        column + 8 * kTiles > io.cube_width) {
-      channels_ = -channels_;
-    }
-  }
-
-  // Row after row, or every kRows-th.
-  template <int kRows = 1>
-  MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
-    if (rows_left_ > 0) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        float* out = out_ + i * second_;
-        if (channels_ > i) {
-          MSTPP_UNROLL
-          for (int n = 0; n < kTiles; ++n) {
-            *reinterpret_cast<float2*>(out + n * 8) = make_float2(sum[n][2 * i], sum[n][2 * i + 1]);
-          }
-        } else if (-channels_ > i) {
-          const int64_t stride = io_->cube_stride[3];
-          const int left = io_->cube_width - column_;
-          MSTPP_UNROLL
-          for (int n = 0; n < kTiles; ++n, out += 8 * stride) {
-            if (left > n * 8) out[0] = sum[n][2 * i];
-            if (left > n * 8 + 1) out[stride] = sum[n][2 * i + 1];
-          }
-        }
-      }
-    }
-    rows_left_ -= kRows;
-    out_ += kRows * row_stride_;
-  }
-
- private:
-  const NetworkIo* io_;
-  float* out_;
-  int64_t row_stride_, second_;  // to the second channel
-  int rows_left_, column_;
-  int channels_;  // how many of the two to write; negative if not in pairs
-};
-
-// The same for a cube of halves. The four lanes exchange tiles, so that each has eight neighbouring
-// pixels, 16 bytes; all four write 64.
-class HalfCubeWriter {
-  static constexpr int kTiles = ConvShape<Maps::kHalf>::kTiles;
-
- public:
-  HalfCubeWriter() = default;
-  MSTPP_DEVICE HalfCubeWriter(const ConvParams& p, int image, int row, int column, int half,
-                              int lane)
-      : rows_left_(p.io->cube_height - row) {
-    const NetworkIo& io = *p.io;
-    const int g = lane >> 2;
-    const int channel = 16 * half + 4 * (g >> 1) + (g & 1);
-    column += 8 * (lane & 3);
-    out_ = Global(static_cast<uint16_t*>(io.cube)) + image * io.cube_stride[0] +
-           channel * io.cube_stride[1] + row * io.cube_stride[2] + column;
-    row_stride_ = io.cube_stride[2];
-    second_ = 2 * io.cube_stride[1];
-    channels_ = column < io.cube_width ? (channel < p.channels) + (channel + 2 < p.channels) : 0;
-  }
-
-  // Row after row, or every kRows-th.
-  template <int kRows = 1>
-  MSTPP_DEVICE void Write(const float (&sum)[kTiles][4]) {
-    static_assert(kTiles == 4, "a tile for each of the four lanes");
-    if (rows_left_ > 0) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        uint32_t pair[4];
-        MSTPP_UNROLL
-        for (int n = 0; n < 4; ++n) pair[n] = HalfPack(sum[n][2 * i], sum[n][2 * i + 1]);
-        Exchange<1>(pair);
-        Exchange<2>(pair);
-        if (channels_ > i) {
-          *reinterpret_cast<uint4*>(out_ + i * second_) =
-              make_uint4(pair[0], pair[1], pair[2], pair[3]);
-        }
-      }
-    }
-    rows_left_ -= kRows;
-    out_ += kRows * row_stride_;
-  }
-
- private:
-  // With distances 1 and 2, pair[n] of the four's lane t becomes what pair[t] of lane n was.
-  template <int kDistance>
-  MSTPP_DEVICE static void Exchange(uint32_t (&pair)[4]) {
-    const bool upper = (threadIdx.x & kDistance) != 0;
-    MSTPP_UNROLL
-    for (int n = 0; n < 4; ++n) {
-      if ((n & kDistance) != 0) continue;
-      uint32_t &low = pair[n], &high = pair[n + kDistance];
-      const uint32_t got = ShuffleXor(upper ? low : high, kDistance);
-      (upper ? low : high) = got;
-    }
-  }
-
-  uint16_t* out_;
-  int64_t row_stride_, second_;  // to the second channel
-  int rows_left_;
-  int channels_;  // how many of the two to write
-};
-
 // A warp's share of S, summed row by row: of its sixteen channels two tiles, and one of what they
 // have with the other sixteen.
 struct ConvGram {
@@ -201,6 +78,22 @@ struct ConvGram {
   }
 };
 
+// Which strip and rows of which image a block has.
+struct ConvPlace {
+  int image, column, row_begin, row_end;
+  int64_t row_bytes, start;  // of a map of halves; the block's first output in it
+
+  MSTPP_DEVICE explicit ConvPlace(const ConvParams& p) {
+    const int item = static_cast<int>(blockIdx.x) / p.strips;
+    column = static_cast<int>(blockIdx.x) % p.strips * ConvShape<Maps::kHalf>::kColumns;
+    image = item / p.segments;
+    row_begin = item % p.segments * p.rows;
+    row_end = min(row_begin + p.rows, p.height);
+    row_bytes = static_cast<int64_t>(p.width) * 64;
+    start = (static_cast<int64_t>(image) * p.height + row_begin) * row_bytes + column * 64;
+  }
+};
+
 template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
 class Conv3x3 {
   using Shape = ConvShape<kMaps>;
@@ -209,45 +102,39 @@ class Conv3x3 {
 
  public:
   MSTPP_DEVICE explicit Conv3x3(const ConvParams& p)
-      : p_(p), lane_(threadIdx.x & 31), half_(threadIdx.x >> 5) {
-    const int item = static_cast<int>(blockIdx.x) / p.strips;
-    column_ = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
+      : p_(p), place_(p), lane_(threadIdx.x & 31), half_(threadIdx.x >> 5) {
     const int thread = threadIdx.x;
-    image_ = item / p.segments;
-    row_begin_ = item % p.segments * p.rows;
-    row_end_ = min(row_begin_ + p.rows, p.height);
-    row_bytes_ = static_cast<int64_t>(p.width) * kPixelBytes;
-    const int64_t start =
-        (static_cast<int64_t>(image_) * p.height + row_begin_) * row_bytes_ + column_ * kPixelBytes;
-    fetch_ = start - row_bytes_ - kPixelBytes + thread * 16;
-    store_ = start + (lane_ >> 2) * kPixelBytes + half_ * 32 + (lane_ & 3) * 8;
+    fetch_ = place_.start - place_.row_bytes - kPixelBytes + thread * 16;
+    store_ = place_.start + (lane_ >> 2) * kPixelBytes + half_ * 32 + (lane_ & 3) * 8;
     columns_ = 0;
     for (int i = 0; i < kTiles; ++i) {
-      if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
-      if (kGram && column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
+      if (place_.column + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
+      if (kGram && place_.column + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
     }
     for (int i = 0; i < 3; ++i) {
-      const int pixel = (thread >> 2) + i * kRound, column = column_ + pixel;
+      const int pixel = (thread >> 2) + i * kRound, column = place_.column + pixel;
       if (pixel < Shape::kPixels && column > 0 && column <= p.width) columns_ |= kInputBit << i;
       if (pixel < Shape::kColumns && column < p.width) columns_ |= kResidualBit << i;
     }
   }
 
   MSTPP_DEVICE void Run() {
-    for (int y = row_begin_ - 1; y < row_begin_ + 2; ++y) Fetch(y);
-    if constexpr (kCube) cube_ = Writer(p_, image_, row_begin_, column_, half_, lane_);
+    for (int y = place_.row_begin - 1; y < place_.row_begin + 2; ++y) Fetch(y);
+    if constexpr (kCube)
+      cube_ =
+          Writer(*p_.io, p_.channels, place_.image, place_.row_begin, place_.column, half_, lane_);
     MSTPP_UNROLL
     for (int i = 0; i < 18; ++i) {
       weight_[i / 2][i % 2] = LoadWeightRows(p_.weight, half_ * 18 + i, lane_);
     }
-    Step<false, false>(row_begin_ - 1);
-    Step<false, true>(row_begin_);
+    Step<false, false>(place_.row_begin - 1);
+    Step<false, true>(place_.row_begin);
     MSTPP_NO_UNROLL
-    for (int y = row_begin_ + 1; y < row_end_; ++y) Step<true, true>(y);
-    Step<true, false>(row_end_);
+    for (int y = place_.row_begin + 1; y < place_.row_end; ++y) Step<true, true>(y);
+    Step<true, false>(place_.row_end);
     if constexpr (kGram) {
       __syncthreads();
-      AddStaged(row_end_);
+      AddStaged(place_.row_end);
       StorePart<32>(p_.partials, blockIdx.x, half_ * ConvGram::kTiles, lane_, gram_.sum);
     }
   }
@@ -262,11 +149,11 @@ class Conv3x3 {
   }
 
   // From a map's numbers to their rests.
-  MSTPP_DEVICE int64_t Rests() const { return p_.images * (p_.height * row_bytes_); }
+  MSTPP_DEVICE int64_t Rests() const { return p_.images * (p_.height * place_.row_bytes); }
 
   // Row y of x, after the row above it; and the residual's row above.
   MSTPP_DEVICE void Fetch(int y) {
-    if (y <= row_end_) {
+    if (y <= place_.row_end) {
       const int thread = threadIdx.x;
       const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p_.height);
       const unsigned bits = inside ? columns_ : 0u;
@@ -277,8 +164,9 @@ class Conv3x3 {
       if (thread < Shape::kPixels * 4 - 2 * Shape::kThreads) {
         CopyAsync(to + 2 * kRound * 64, from + 2 * kRound * 64, bits & kInputBit << 2);
       }
-      if (!kGram && p_.residual != nullptr && y > row_begin_) {
-        from = static_cast<const unsigned char*>(p_.residual) + fetch_ + kPixelBytes - row_bytes_;
+      if (!kGram && p_.residual != nullptr && y > place_.row_begin) {
+        from = static_cast<const unsigned char*>(p_.residual) + fetch_ + kPixelBytes -
+               place_.row_bytes;
         to = Row(y) + Shape::kInputBytes + (thread >> 1 & 1) * Shape::kHalfBytes +
              (thread >> 2) * 32 + (thread & 1) * 16;
         CopyAsync(to, from, columns_ & kResidualBit);
@@ -291,7 +179,7 @@ class Conv3x3 {
         }
       }
     }
-    fetch_ += row_bytes_;
+    fetch_ += place_.row_bytes;
     CopyCommit();
   }
 
@@ -390,7 +278,7 @@ class Conv3x3 {
         }
       }
     }
-    store_ += row_bytes_;
+    store_ += place_.row_bytes;
   }
 
   const ConvParams& p_;
@@ -398,9 +286,10 @@ class Conv3x3 {
   WeightRows weight_[9][2];
   float here_[kTiles][4], below_[kTiles][4];
   ConvGram gram_;
-  int lane_, half_, image_, column_, row_begin_, row_end_;
-  int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
-  unsigned columns_;                   // which of the thread's columns are inside
+  ConvPlace place_;
+  int lane_, half_;
+  int64_t fetch_, store_;  // of the thread's next
+  unsigned columns_;       // which of the thread's columns are inside
 };
 
 }  // namespace mstpp::cuda

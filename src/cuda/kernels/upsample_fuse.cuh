@@ -15,15 +15,6 @@
 // of its pixels: the two add theirs in the end, a part a block. With 64 every warp has one band,
 // and all leave their pixels in shared memory for the next row's step; of a block's rows each
 // `part_rows` give a part.
-//
-// With Products::kWarpgroup, for half maps on GPUs that have them (hopper.cuh), a block takes 32
-// columns of x, and a warp sixteen output channels. With 64 each of two warpgroups has one of the
-// two output rows, and gives its even and its odd columns in turn. With 32 there is one warpgroup,
-// half of whose rows are the channels of even columns and half those of odd, and gives the two
-// output rows in turn. The skip of even and of odd columns are two products then, in each of which
-// the other columns' weights are zeros. A row of the queue has planes of 32 pixels by 8 channels. S
-// is added a row later from the warp's own band in registers and others' in shared memory; the four
-// or two warps that have all channels of the same pixels leave a part.
 #pragma once
 
 #include "cuda/kernels/hopper.cuh"
@@ -35,7 +26,7 @@ struct UpsampleFuseParams {
   const void* x;     // images x height x width x 2 C
   const void* skip;  // images x 2 height x 2 width x C
   void* y;           // the same
-  // Rows [4 (a, b)][C / 16][2 C / 16] (Packer::Rows, kVecs; for a warpgroup kQuads, kPlain).
+  // Rows [4 (a, b)][C / 16][2 C / 16] (Packer::Rows, kVecs; for warpgroups kQuads, kPlain).
   const void* weight;
   const void* skip_weight;  // rows [C / 16][C / 16]
   int height, width;        // of x
@@ -67,51 +58,35 @@ struct UpsampleFuseShape {
   static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
-class UpsampleFuse {
+// What either form has: where a block is, and its queue of rows.
+template <int C, Products kProducts>
+class UpsampleRows {
+ protected:
   using Shape = UpsampleFuseShape<C, kProducts>;
-  static constexpr bool kWarpgroup = Shape::kWarpgroup;
-  static_assert(!kWarpgroup || kMaps == Maps::kHalf);
-  static constexpr int kGroups = Shape::kGroups, kTiles = Shape::kTiles;
-  static constexpr int kSteps = C / 16;                 // of a sum over C channels
-  static constexpr int kSixteens = kWarpgroup ? 1 : 2;  // of a warp's output channels
-  static constexpr int kSkipSteps = kWarpgroup ? 4 : kSteps;
+  static constexpr int kTiles = Shape::kTiles;
+  static constexpr int kSteps = C / 16;  // of a sum over C channels
+  // The bits of columns_.
+  static constexpr unsigned kStoreBit = 1, kInputBit = 1 << kTiles, kSkipBit = 4 << kTiles;
 
- public:
-  MSTPP_DEVICE explicit UpsampleFuse(const UpsampleFuseParams& p)
-      : p_(p), lane_(threadIdx.x & 31), a_(threadIdx.x >> 5 & 1), group_(threadIdx.x >> 6) {
-    if constexpr (kWarpgroup) {
-      const int warp = OfWarp(threadIdx.x / 32);
-      a_ = warp / (C / 16);
-      group_ = warp % (C / 16);
-    }
-    const int column = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
-    const int segment = static_cast<int>(blockIdx.x) / p.strips, image = segment / p.segments;
+  MSTPP_DEVICE explicit UpsampleRows(const UpsampleFuseParams& p)
+      : p_(p), lane_(threadIdx.x & 31), strip_(static_cast<int>(blockIdx.x) % p.strips) {
+    const int column = strip_ * Shape::kColumns;
+    const int segment = static_cast<int>(blockIdx.x) / p.strips;
+    image_ = segment / p.segments;
     row_begin_ = segment % p.segments * p.rows;
     row_end_ = min(row_begin_ + p.rows, p.height);
 
     row_bytes_ = static_cast<int64_t>(p.width) * (4 * C);
-    const int64_t row = static_cast<int64_t>(image) * p.height + row_begin_;
+    const int64_t row = static_cast<int64_t>(image_) * p.height + row_begin_;
     const int first = column + (lane_ >> 2);
-    if constexpr (kWarpgroup) {
-      y_ = static_cast<unsigned char*>(p.y) + (2 * row - 2) * row_bytes_ + first * (4 * C) +
-           group_ * 32 + (lane_ & 3) * 8 + a_ * (C == 64 ? row_bytes_ : 2 * C);
-    } else {
-      store_ = (2 * row + a_) * row_bytes_ + first * (4 * C) + group_ * 64 + (lane_ & 3) * 16;
-    }
+    store_ = 2 * row * row_bytes_ + first * (4 * C);
     columns_ = 0;
     for (int n = 0; n < kTiles; ++n) {
       if (first + 8 * n < p.width) columns_ |= kStoreBit << n;
     }
-    if constexpr (kStages) {
-      const int parts = (p.height + p.part_rows - 1) / p.part_rows;
-      part_ = (image * parts + row_begin_ / p.part_rows) * p.strips +
-              static_cast<int>(blockIdx.x) % p.strips;
-      if constexpr (kWarpgroup) part_ = 2 * part_ + a_;
-      part_end_ = min(row_begin_ + p.part_rows, row_end_);
-    }
 
     // The block copies half the strip of a row at a time.
+    constexpr int kGroups = C / 32;
     const int thread = threadIdx.x;
     int pixel = thread / (8 * kGroups), chunk = thread % (8 * kGroups);
     fetch_x_ = row * row_bytes_ + (column + pixel) * (4 * C) + chunk * 16;
@@ -128,60 +103,10 @@ class UpsampleFuse {
     }
   }
 
-  MSTPP_DEVICE void Run() {
-    if constexpr (kWarpgroup) {
-      RunByWarpgroup();
-    } else {
-      RunByWarps();
-    }
-  }
-
- private:
-  MSTPP_DEVICE void RunByWarps() {
-    MSTPP_UNROLL
-    for (int m = 0; m < 2; ++m) {
-      MSTPP_UNROLL
-      for (int k = 0; k < kSteps; ++k) {
-        skip_weight_[m][k] = LoadWeightRows(p_.skip_weight, (2 * group_ + m) * kSteps + k, lane_);
-      }
-      MSTPP_UNROLL
-      for (int i = 0; i < 4 * kSteps; ++i) {
-        const int b = i / (2 * kSteps), k = i % (2 * kSteps);
-        weight_[b][m][k] = LoadWeightRows(
-            p_.weight, ((2 * a_ + b) * kSteps + 2 * group_ + m) * (2 * kSteps) + k, lane_);
-      }
-    }
-    for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
-    if constexpr (kStages) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2 * kTiles; ++i)
-        StoreRows(Staged(row_begin_ - 1, i / 2, i % 2), lane_, {});
-    }
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_; ++r) Step(r);
-    if constexpr (kGram) {
-      __syncthreads();
-      if constexpr (kStages) {
-        LeavePartBefore(row_end_ - 1);
-        AddStaged(row_end_ - 1);
-        LeavePartBefore(row_end_);
-      } else {
-        LeaveBoth();
-      }
-    }
-  }
-
-  // The bits of columns_.
-  static constexpr unsigned kStoreBit = 1, kInputBit = 1 << kTiles, kSkipBit = 4 << kTiles;
-  // Whether warps have only some channels each, so that S needs what others have.
-  static constexpr bool kStages = kGram && (kWarpgroup || C == 64);
-  static constexpr int kGramTiles = WrittenGramShape<C>::kTiles * (kStages ? 1 : C / 16);
-
   MSTPP_DEVICE static int InPlane(int chunk, int pixel) {
-    if (kWarpgroup) return chunk * Shape::kPlaneBytes + pixel * 16;
+    if (Shape::kWarpgroup) return chunk * Shape::kPlaneBytes + pixel * 16;
     return chunk / 4 * Shape::kPlaneBytes + pixel * 64 + chunk % 4 * 16;
   }
-
   MSTPP_DEVICE static unsigned char* Row(int r) {
     return SharedMemory() + (r & (Shape::kQueue - 1)) * Shape::kRowBytes;
   }
@@ -208,6 +133,82 @@ class UpsampleFuse {
     fetch_skip_ += 2 * row_bytes_;
     CopyCommit();
   }
+
+  // Of S: the part of a strip that the block's first rows are in.
+  MSTPP_DEVICE int FirstPart() const {
+    const int parts = (p_.height + p_.part_rows - 1) / p_.part_rows;
+    return (image_ * parts + row_begin_ / p_.part_rows) * p_.strips + strip_;
+  }
+  // Where bands of row r are left for S.
+  MSTPP_DEVICE static unsigned char* Staged(int r) {
+    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes;
+  }
+
+  const UpsampleFuseParams& p_;
+  int lane_, strip_, image_, row_begin_, row_end_;
+  int64_t row_bytes_;                     // of x, of the skip and of y: as many
+  int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
+  int x_to_, skip_to_;                    // in a row of the queue
+  unsigned columns_;                      // which of the thread's columns are inside
+};
+
+template <int C, Maps kMaps, bool kGram = false>
+class UpsampleFuse : UpsampleRows<C, Products::kWarps> {
+  using Base = UpsampleRows<C, Products::kWarps>;
+  using Shape = typename Base::Shape;
+  using Base::kTiles, Base::kSteps, Base::kStoreBit;
+  using Base::p_, Base::lane_, Base::row_begin_, Base::row_end_, Base::row_bytes_, Base::store_,
+      Base::columns_;
+  using Base::Row, Base::Fetch, Base::Staged;
+  static constexpr int kGroups = Shape::kGroups;
+
+ public:
+  MSTPP_DEVICE explicit UpsampleFuse(const UpsampleFuseParams& p)
+      : Base(p), a_(threadIdx.x >> 5 & 1), group_(threadIdx.x >> 6) {
+    store_ += a_ * row_bytes_ + group_ * 64 + (lane_ & 3) * 16;
+    if constexpr (kStages) {
+      part_ = this->FirstPart();
+      part_end_ = min(row_begin_ + p.part_rows, row_end_);
+    }
+  }
+
+  MSTPP_DEVICE void Run() {
+    MSTPP_UNROLL
+    for (int m = 0; m < 2; ++m) {
+      MSTPP_UNROLL
+      for (int k = 0; k < kSteps; ++k) {
+        skip_weight_[m][k] = LoadWeightRows(p_.skip_weight, (2 * group_ + m) * kSteps + k, lane_);
+      }
+      MSTPP_UNROLL
+      for (int i = 0; i < 4 * kSteps; ++i) {
+        const int b = i / (2 * kSteps), k = i % (2 * kSteps);
+        weight_[b][m][k] = LoadWeightRows(
+            p_.weight, ((2 * a_ + b) * kSteps + 2 * group_ + m) * (2 * kSteps) + k, lane_);
+      }
+    }
+    for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
+    if constexpr (kStages) {
+      MSTPP_UNROLL
+      for (int i = 0; i < 2 * kTiles; ++i) StoreRows(Own(row_begin_ - 1, i / 2, i % 2), lane_, {});
+    }
+    MSTPP_NO_UNROLL
+    for (int r = row_begin_; r < row_end_; ++r) Step(r);
+    if constexpr (kGram) {
+      __syncthreads();
+      if constexpr (kStages) {
+        LeavePartBefore(row_end_ - 1);
+        AddStaged(row_end_ - 1);
+        LeavePartBefore(row_end_);
+      } else {
+        LeaveBoth();
+      }
+    }
+  }
+
+ private:
+  // Whether warps have only some channels each, so that S needs what others have.
+  static constexpr bool kStages = kGram && C == 64;
+  static constexpr int kGramTiles = WrittenGramShape<C>::kTiles * (kStages ? 1 : C / 16);
 
   MSTPP_DEVICE void Step(int r) {
     CopyWait<Shape::kQueue - 2>();
@@ -252,133 +253,6 @@ class UpsampleFuse {
     store_ += 2 * row_bytes_;
   }
 
-  MSTPP_DEVICE void RunByWarpgroup() {
-    MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const int phase = C == 64 ? 2 * a_ + i : 2 * i + a_;
-      MSTPP_UNROLL
-      for (int k = 0; k < 2 * kSteps; ++k) {
-        weight_[i][0][k] =
-            LoadWeightRows(p_.weight, (phase * kSteps + group_) * (2 * kSteps) + k, lane_);
-      }
-    }
-    MSTPP_UNROLL
-    for (int k = 0; k < kSkipSteps; ++k) {
-      if (C == 64 || k / kSteps == a_) {
-        skip_weight_[0][k] = LoadWeightRows(p_.skip_weight, group_ * kSteps + k % kSteps, lane_);
-      } else {
-        skip_weight_[0][k] = {};
-      }
-    }
-    for (int r = row_begin_; r < row_begin_ + Shape::kQueue - 1; ++r) Fetch(r);
-    if constexpr (kGram) Stage(row_begin_ - 1);
-    CopyWait<Shape::kQueue - 2>();
-    OrderCopies();
-    __syncthreads();
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_; ++r) StepByWarpgroup(r);
-    if constexpr (kGram) {
-      __syncthreads();
-      LeavePartBefore(row_end_ - 1);
-      AddStaged(row_end_ - 1);
-      LeavePartBefore(row_end_);
-    }
-    StoreKept(row_end_ - 1);
-  }
-
-  // Nothing is to be done out of order with what the tensor cores read or write.
-  MSTPP_DEVICE void KeepProducts() {
-    KeepOrder(sum_);
-    KeepOrder(weight_);
-    KeepOrder(skip_weight_);
-  }
-
-  // Row r, which is there; what is left to do of the row before is done meanwhile.
-  MSTPP_DEVICE void StepByWarpgroup(int r) {
-    const unsigned char* x = Row(r);
-    const unsigned char* skip = x + Shape::kInputBytes + (C == 64 ? a_ * Shape::kSkipRowBytes : 0);
-    constexpr int kPlaneBytes = Shape::kPlaneBytes;
-    KeepProducts();
-    BeginProducts();
-    MSTPP_UNROLL
-    for (int k = 0; k < 2 * kSteps; ++k) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        if (k == 0) {
-          AddProduct<true, kPlaneBytes>(sum_[i], weight_[i][0][k].a, x, 0);
-        } else {
-          AddProduct<false, kPlaneBytes>(sum_[i], weight_[i][0][k].a, x, 2 * k * kPlaneBytes);
-        }
-      }
-    }
-    MSTPP_UNROLL
-    for (int k = 0; k < kSkipSteps; ++k) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const int pixels = i * (C == 64 ? Shape::kSkipRowBytes / 2 : Shape::kSkipRowBytes);
-        AddProduct<false, kPlaneBytes>(sum_[i], skip_weight_[0][k].a, skip,
-                                       pixels + 2 * k * kPlaneBytes);
-      }
-    }
-    EndProducts();
-    // Row r + 1 is there, row r - 1 no longer read, and what is staged of it is there.
-    CopyWait<Shape::kQueue - 3>();
-    OrderCopies();
-    __syncthreads();
-    Fetch(r + Shape::kQueue - 1);
-    if constexpr (kGram) {
-      LeavePartBefore(r - 1);
-      AddStaged(r - 1);
-    }
-    StoreKept(r - 1);
-    AwaitProducts();
-    KeepProducts();
-    MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      MSTPP_UNROLL
-      for (int n = 0; n < kTiles; ++n) {
-        const float(&sum)[4] = sum_[i][n];
-        uint32_t* kept = kept_[i][n / 2].a + n % 2 * 2;
-        kept[0] = HalfPack(sum[0], sum[1]);
-        kept[1] = HalfPack(sum[2], sum[3]);
-      }
-    }
-    if constexpr (kGram) Stage(r);
-  }
-
-  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
-  MSTPP_DEVICE void StoreKept(int r) {
-    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
-    unsigned char* to = y_;
-    MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      MSTPP_UNROLL
-      for (int n = 0; n < kTiles; ++n) {
-        const uint32_t* kept = kept_[i][n / 2].a + n % 2 * 2;
-        const uint32_t first = TransposeHalf(kept[0]), second = TransposeHalf(kept[1]);
-        if (columns & kStoreBit << n) {
-          *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first, second);
-        }
-      }
-      to += C == 64 ? 2 * C : row_bytes_;
-    }
-    y_ += 2 * row_bytes_;
-  }
-
-  // Where the warp leaves its tiles n and n + 1 of row r, of its i; and all bands of these.
-  MSTPP_DEVICE unsigned char* Kept(int r, int i, int n) const {
-    return Staged(r) + (a_ * kTiles + i * (kTiles / 2) + n / 2) * (C / 16) * kWeightRowsBytes;
-  }
-  MSTPP_DEVICE void Stage(int r) const {
-    MSTPP_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      MSTPP_UNROLL
-      for (int n = 0; n < kTiles; n += 2) {
-        StoreRows(Kept(r, i, n) + group_ * kWeightRowsBytes, lane_, kept_[i][n / 2]);
-      }
-    }
-  }
-
   // Tile n of the next row: eight channels of two neighbours a lane.
   MSTPP_DEVICE void Store(int n, const float (&sum)[2][2][4]) const {
     auto* to = static_cast<unsigned char*>(p_.y) + store_ + n * 32 * C;
@@ -405,7 +279,7 @@ class UpsampleFuse {
     for (int m = 0; m < 2; ++m) rows[m] = GramRows(sum[0][m], sum[1][m]);
     if constexpr (kStages) {
       MSTPP_UNROLL
-      for (int m = 0; m < 2; ++m) StoreRows(Staged(r, n, m), lane_, rows[m]);
+      for (int m = 0; m < 2; ++m) StoreRows(Own(r, n, m), lane_, rows[m]);
     } else {
       MSTPP_UNROLL
       for (int i = 0; i < kGramTiles; ++i) {
@@ -421,35 +295,21 @@ class UpsampleFuse {
   }
 
   // Where the warp leaves the pixels of tile n, its sixteen m, of row r.
-  MSTPP_DEVICE unsigned char* Staged(int r, int n, int m) const {
+  MSTPP_DEVICE unsigned char* Own(int r, int n, int m) const {
     return Staged(r) + ((2 * n + a_) * 4 + 2 * group_ + m) * kWeightRowsBytes;
   }
-  MSTPP_DEVICE static unsigned char* Staged(int r) {
-    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes;
-  }
   MSTPP_DEVICE void AddStaged(int r) {
-    if constexpr (kWarpgroup) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        MSTPP_UNROLL
-        for (int n = 0; n < kTiles; n += 2) {
-          AddOwnBand<C>(gram_, kept_[i][n / 2], Kept(r, i, n), group_, lane_);
-        }
-      }
-    } else {
-      MSTPP_UNROLL
-      for (int i = 0; i < 2 * kTiles; ++i) {
-        AddBand(gram_, Staged(r) + i * 4 * kWeightRowsBytes, 2 * group_ + a_, lane_);
-      }
+    MSTPP_UNROLL
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      AddBand(gram_, Staged(r) + i * 4 * kWeightRowsBytes, 2 * group_ + a_, lane_);
     }
   }
 
   // The part that ends before row r is added; the next begins.
   MSTPP_DEVICE void LeavePartBefore(int r) {
     if (r != part_end_) return;
-    LeavePart<C>(gram_, p_.partials, part_, (kWarpgroup ? group_ : 2 * group_ + a_) * kGramTiles,
-                 lane_);
-    part_ += kWarpgroup ? 2 * p_.strips : p_.strips;
+    LeavePart<C>(gram_, p_.partials, part_, (2 * group_ + a_) * kGramTiles, lane_);
+    part_ += p_.strips;
     part_end_ = min(part_end_ + p_.part_rows, row_end_);
   }
 
@@ -476,21 +336,10 @@ class UpsampleFuse {
     StorePart<C>(p_.partials, blockIdx.x, a_ * kHalf, lane_, both);
   }
 
-  const UpsampleFuseParams& p_;
-  WeightRows weight_[2][kSixteens][2 * kSteps], skip_weight_[kSixteens][kSkipSteps];
+  WeightRows weight_[2][2][2 * kSteps], skip_weight_[2][kSteps];
   float gram_[kGramTiles][4] = {};
-  // For a warpgroup: of the next row and the one before, the even and the odd columns or the two
-  // output rows.
-  float sum_[2][4][4] = {};
-  WeightRows kept_[2][kTiles / 2] = {};
-  // For a warpgroup group_ is the warp's sixteen; with 32 channels a_ is which columns it has.
-  int lane_, a_, group_, row_begin_, row_end_;
-  int part_ = 0, part_end_ = 0;           // of S; the row it ends before
-  int64_t row_bytes_;                     // of x, of the skip and of y: as many
-  int64_t fetch_x_, fetch_skip_, store_;  // the thread's next
-  unsigned char* y_;                      // for a warpgroup, the same in y
-  int x_to_, skip_to_;                    // in a row of the queue
-  unsigned columns_;                      // which of the thread's columns are inside
+  int a_, group_;
+  int part_ = 0, part_end_ = 0;  // of S; the row it ends before
 };
 
 }  // namespace mstpp::cuda

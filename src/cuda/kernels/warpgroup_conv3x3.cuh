@@ -40,34 +40,31 @@ class WarpgroupConv3x3 {
 
  public:
   MSTPP_DEVICE explicit WarpgroupConv3x3(const ConvParams& p)
-      : p_(p), lane_(threadIdx.x & 31), half_(threadIdx.x >> 5 & 1), lower_(threadIdx.x >> 6) {
-    const int item = static_cast<int>(blockIdx.x) / p.strips;
-    column_ = static_cast<int>(blockIdx.x) % p.strips * Shape::kColumns;
+      : p_(p),
+        place_(p),
+        lane_(threadIdx.x & 31),
+        half_(threadIdx.x >> 5 & 1),
+        lower_(threadIdx.x >> 6) {
     const int thread = threadIdx.x;
-    image_ = item / p.segments;
-    row_begin_ = item % p.segments * p.rows;
-    row_end_ = min(row_begin_ + p.rows, p.height);
-    row_bytes_ = static_cast<int64_t>(p.width) * kPixelBytes;
-    const int64_t start =
-        (static_cast<int64_t>(image_) * p.height + row_begin_) * row_bytes_ + column_ * kPixelBytes;
-    fetch_ = start - row_bytes_ + thread * 16;
-    store_ =
-        start + lower_ * row_bytes_ + (lane_ >> 2) * kPixelBytes + half_ * 32 + (lane_ & 3) * 8;
+    fetch_ = place_.start - place_.row_bytes + thread * 16;
+    store_ = place_.start + lower_ * place_.row_bytes + (lane_ >> 2) * kPixelBytes + half_ * 32 +
+             (lane_ & 3) * 8;
     columns_ = 0;
     for (int i = 0; i < kTiles; ++i) {
-      if (column_ + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
-      if (kGram && column_ + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
+      if (place_.column + (lane_ >> 2) + 8 * i < p.width) columns_ |= kStoreBit << i;
+      if (kGram && place_.column + 2 * (lane_ & 3) + 8 * i < p.width) columns_ |= kPairBit << i;
     }
-    const int column = column_ + (thread >> 2);
+    const int column = place_.column + (thread >> 2);
     if (column > 0 && column <= p.width) columns_ |= kInputBit;
     if (column < p.width) columns_ |= kResidualBit;
-    if (thread < 16 && column_ + 31 + (thread >> 2 & 1) < p.width) columns_ |= kRestBit;
+    if (thread < 16 && place_.column + 31 + (thread >> 2 & 1) < p.width) columns_ |= kRestBit;
   }
 
   MSTPP_DEVICE void Run() {
-    for (int y = row_begin_ - 2; y < row_begin_ + 6; y += 2) Fetch(y);
+    for (int y = place_.row_begin - 2; y < place_.row_begin + 6; y += 2) Fetch(y);
     if constexpr (kCube) {
-      cube_ = Writer(p_, image_, row_begin_ + lower_, column_, half_, lane_);
+      cube_ = Writer(*p_.io, p_.channels, place_.image, place_.row_begin + lower_, place_.column,
+                     half_, lane_);
     }
     MSTPP_UNROLL
     for (int i = 0; i < 24; ++i) {
@@ -79,10 +76,10 @@ class WarpgroupConv3x3 {
     CopyWait<2>();
     OrderCopies();
     __syncthreads();
-    int y = row_begin_;
+    int y = place_.row_begin;
     Step<true>(y);
     MSTPP_NO_UNROLL
-    for (y += 2; y < row_end_; y += 2) Step<false>(y);
+    for (y += 2; y < place_.row_end; y += 2) Step<false>(y);
     Complete(y - 2);
     Write(y - 2);
     if constexpr (kGram) {
@@ -110,13 +107,13 @@ class WarpgroupConv3x3 {
   // What the step of output rows y and y + 1 reads besides what that before has read.
   MSTPP_DEVICE void Fetch(int y) {
     const int thread = threadIdx.x;
-    if (y < row_end_) {
+    if (y < place_.row_end) {
       const auto* from = static_cast<const unsigned char*>(p_.x) + fetch_;
       unsigned char* to = Inputs(y) + thread % 4 * Shape::kChunkBytes + thread / 4 * 16;
       MSTPP_UNROLL
       for (int i = 0; i < 2; ++i) {
         const bool inside = static_cast<unsigned>(y + 1 + i) < static_cast<unsigned>(p_.height);
-        CopyAsync(to + i * Shape::kInputBytes, from + i * row_bytes_ - kPixelBytes,
+        CopyAsync(to + i * Shape::kInputBytes, from + i * place_.row_bytes - kPixelBytes,
                   inside && (columns_ & kInputBit) != 0);
       }
       // A row's last two pixels.
@@ -125,20 +122,20 @@ class WarpgroupConv3x3 {
       CopyAsyncIf(
           thread < 16,
           Inputs(y) + row * Shape::kInputBytes + thread % 4 * Shape::kChunkBytes + pixel * 16,
-          from + row * row_bytes_ + (pixel - 1 - thread / 4) * kPixelBytes,
+          from + row * place_.row_bytes + (pixel - 1 - thread / 4) * kPixelBytes,
           inside && (columns_ & kRestBit) != 0);
-      if (!kGram && p_.residual != nullptr && y >= row_begin_) {
-        from = static_cast<const unsigned char*>(p_.residual) + fetch_ - row_bytes_;
+      if (!kGram && p_.residual != nullptr && y >= place_.row_begin) {
+        from = static_cast<const unsigned char*>(p_.residual) + fetch_ - place_.row_bytes;
         to = Residuals(y) + (thread >> 1 & 1) * Shape::kHalfBytes + (thread >> 2) * 32 +
              (thread & 1) * 16;
         MSTPP_UNROLL
         for (int i = 0; i < 2; ++i) {
-          CopyAsync(to + i * Shape::kResidualBytes, from + i * row_bytes_,
-                    y + i < row_end_ && (columns_ & kResidualBit) != 0);
+          CopyAsync(to + i * Shape::kResidualBytes, from + i * place_.row_bytes,
+                    y + i < place_.row_end && (columns_ & kResidualBit) != 0);
         }
       }
     }
-    fetch_ += 2 * row_bytes_;
+    fetch_ += 2 * place_.row_bytes;
     CopyCommit();
   }
 
@@ -179,8 +176,8 @@ class WarpgroupConv3x3 {
   // for which they would wait.
   MSTPP_DEVICE void Complete(int y) {
     if constexpr (kGram) {
-      if (y > row_begin_) AddStaged(y - 2);
-      const unsigned columns = y + lower_ < row_end_ ? columns_ : 0u;
+      if (y > place_.row_begin) AddStaged(y - 2);
+      const unsigned columns = y + lower_ < place_.row_end ? columns_ : 0u;
       gram_.AddRow(kept_, columns / kPairBit, Staged(y, half_), lane_);
     } else if (p_.residual != nullptr) {
       AddResidual(y);
@@ -230,7 +227,7 @@ class WarpgroupConv3x3 {
 
   // The warp's row of those that step y has kept.
   MSTPP_DEVICE void Write(int y) {
-    const bool inside = y + lower_ < row_end_;
+    const bool inside = y + lower_ < place_.row_end;
     if constexpr (kCube) {
       if (inside) cube_.template Write<2>(kept_);
     } else {
@@ -243,7 +240,7 @@ class WarpgroupConv3x3 {
           *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
         }
       }
-      store_ += 2 * row_bytes_;
+      store_ += 2 * place_.row_bytes;
     }
   }
 
@@ -252,9 +249,10 @@ class WarpgroupConv3x3 {
   WeightRows weight_[24];  // [4 input rows][3 dx][2 halves of the inputs]
   float kept_[kTiles][4];
   ConvGram gram_;
-  int lane_, half_, lower_, image_, column_, row_begin_, row_end_;
-  int64_t row_bytes_, fetch_, store_;  // the last two: of the thread's next
-  unsigned columns_;                   // which of the thread's columns are inside
+  ConvPlace place_;
+  int lane_, half_, lower_;
+  int64_t fetch_, store_;  // of the thread's next
+  unsigned columns_;       // which of the thread's columns are inside
 };
 
 }  // namespace mstpp::cuda
