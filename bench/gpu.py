@@ -5,9 +5,9 @@
     ./dev gpu
 
 Needs a folder that `./dev bundle cuda` made, this source tree, a Python with torch, numpy and
-safetensors, and compute-sanitizer. Writes bench/results/GPU.json and the table in
-docs/performance.md; with --output both into a folder, for a machine that is not yours to keep:
-then `python3 bench/gpu.py --record GPU.json` here writes the table.
+safetensors, and compute-sanitizer. Writes bench/results/GPU.json and the tables of all such
+records in docs/performance.md; with --output its own into a folder, for a machine that is not yours
+to keep: then `python3 bench/gpu.py --record GPU.json` here does the rest.
 
 Goes on after a failure; the exit status is 1 if anything failed.
 """
@@ -30,6 +30,7 @@ import page
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+RESULTS = HERE / "results"
 TOOLS = ["memcheck", "racecheck", "initcheck", "synccheck"]
 STEPS = ["tests", *TOOLS, "bench", "host", "eager", "compile"]
 SIZE, BATCHES = "482x512", "1,16"
@@ -267,7 +268,7 @@ def parse_arguments():
     folder = parser.add_argument("--bundle", type=pathlib.Path, default=ROOT / "out/bundle-cuda")
     folder.help = "what `./dev bundle cuda` made (default: %(default)s)"
     parser.add_argument("--output", type=pathlib.Path, help="folder for record, table and log")
-    parser.add_argument("--record", type=pathlib.Path, help="only write the table of this record")
+    parser.add_argument("--record", type=pathlib.Path, help="only take this record's figures")
     parser.add_argument("--python", default=sys.executable, help="that has torch")
     parser.add_argument("--skip", default="", metavar="LIST", help=f"of {', '.join(STEPS)}")
     autotune = parser.add_argument("--max-autotune", metavar="LIST", nargs="?", const="fp16")
@@ -285,17 +286,30 @@ def parse_arguments():
     return options
 
 
-def write(options, record):
-    folder = options.output or HERE / "results"
-    path = folder / f"{page.file_name(record['gpu'])}.json"
+def save(record, folder):
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{page.file_name(record['gpu'])}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def publish(record):
+    """Among the project's records, all of which docs/performance.md shows."""
+    path = save(record, RESULTS)
+    records = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    pages = [gpu_table.page_of(record) for record in records if "gpu" in record]
+    page.write_table("gpu table", "\n\n".join(pages))
+    return path
+
+
+def write(options, record):
     text = gpu_table.page_of(record)
-    print(f"\n{text}\n\nwritten: {path}")
     if options.output:
-        (folder / "gpu-table.md").write_text(text + "\n")
+        path = save(record, options.output)
+        (options.output / "gpu-table.md").write_text(text + "\n")
     else:
-        page.write_table("gpu table", text)
+        path = publish(record)
+    print(f"\n{text}\n\nwritten: {path}")
 
 
 def run_steps(session):
@@ -334,8 +348,7 @@ def run_steps(session):
 def main():
     options = parse_arguments()
     if options.record:
-        record = json.loads(options.record.read_text())
-        page.write_table("gpu table", gpu_table.page_of(record))
+        print(f"written: {publish(json.loads(options.record.read_text()))}")
         return 0
     log = (options.output or ROOT / "out") / "gpu.log"
     log.parent.mkdir(parents=True, exist_ok=True)

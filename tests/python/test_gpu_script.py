@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -100,6 +101,26 @@ def test_goes_on_after_a_failure(source, tmp_path, bundle, program, lines, faile
     assert done.returncode == 1
     assert f"FAILED: {failed}" in done.stdout
     assert "== compile" in done.stdout
+
+
+def test_shows_the_records_of_all_gpus(source, tmp_path, bundle):
+    for part in ("bench", "docs"):
+        shutil.copytree(source / part, tmp_path / "project" / part)
+    project = tmp_path / "project"
+    results = project / "bench" / "results"
+    before = [json.loads(file.read_text()) for file in results.glob("*.json")]
+    before = [record["device"] for record in before if "gpu" in record]
+    assert run(source, tmp_path).returncode == 0
+    record = tmp_path / "output" / "fast-gpu-80gb.json"
+    script = [sys.executable, project / "bench" / "gpu.py", "--record", record]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((results / record.name).read_text()) == json.loads(record.read_text())
+    text = (project / "docs" / "performance.md").read_text()
+    text = text[text.index("<!-- gpu table -->") : text.index("<!-- end of gpu table -->")]
+    for device in [*before, "Fast GPU 80GB, 132 multiprocessors"]:
+        assert text.count(f"{device};") == 1
+    assert "| mstpp | fp16 | 0.50 | 0.50 |" in text
 
 
 def test_leaves_steps_out(source, tmp_path, bundle):
