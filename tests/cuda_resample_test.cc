@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cuda/kernels/downsample.cuh"
+#include "cuda/kernels/warpgroup_downsample.cuh"
 #include "cuda/kernels/warpgroup_upsample_fuse.cuh"
 #include "cuda_kernels_testing.h"
 
@@ -82,8 +82,13 @@ void TestDownsample(int height, int width, int rows, int part_rows, int channels
   p.segments = (height / 2 + rows - 1) / rows;
   const auto launch = [&]<bool kGram>(const DownsampleParams& q) {
     Emulator::Instance().Launch(q.strips * q.segments * Shape::kParts * M::kImages, Shape::kThreads,
-                                kGram ? Shape::kGramSharedBytes : Shape::kSharedBytes,
-                                [&] { Downsample<C, kMaps, kGram, kProducts>(q).Run(); });
+                                kGram ? Shape::kGramSharedBytes : Shape::kSharedBytes, [&] {
+                                  if constexpr (Shape::kWarpgroup) {
+                                    WarpgroupDownsample<C, kGram>(q).Run();
+                                  } else {
+                                    Downsample<C, kMaps, kGram>(q).Run();
+                                  }
+                                });
   };
   launch.template operator()<false>(p);
   std::vector<Image> got = expected;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <type_traits>
+
 #include "cuda/kernels.cuh"
 
 namespace mstpp::cuda {
@@ -11,59 +13,51 @@ struct ConvCut {
   double overhead;
   int step;
 };
-constexpr ConvCut kConvCut{6, 2.0, 1}, kWarpgroupConvCut{3, 8.0, 2};
+template <Products kProducts>
+constexpr ConvCut kConvCut =
+    kProducts == Products::kWarpgroup ? ConvCut{3, 8.0, 2} : ConvCut{6, 2.0, 1};
 
-int ConvStrips(int width) { return CeilDivide(width, ConvShape<Maps::kHalf>::kColumns); }
+template <Maps kMaps, Products kProducts>
+using ConvShapeOf =
+    std::conditional_t<kProducts == Products::kWarpgroup, WarpgroupConvShape, ConvShape<kMaps>>;
+
+template <Maps kMaps, Products kProducts, bool kCube, class Writer = CubeWriter, bool kGram = false>
+__global__ void __launch_bounds__(ConvShapeOf<kMaps, kProducts>::kThreads,
+                                  kConvCut<kProducts>.blocks)
+    ConvKernel(const __grid_constant__ ConvParams params) {
+  if constexpr (kProducts == Products::kWarpgroup) {
+    WarpgroupConv3x3<kCube, Writer, kGram>(params).Run();
+  } else {
+    Conv3x3<kCube, kMaps, Writer, kGram>(params).Run();
+  }
+}
+
+int ConvStrips(int width) { return CeilDivide(width, ConvStrip::kColumns); }
 // Of a part of S each.
 Segments ConvSegments(const ConvCut& cut, int height, int width) {
   return SegmentsOfSize(height, ConvStrips(width), cut.blocks, cut.overhead, cut.step);
 }
 
-Launch BindConv(const Kernel<ConvParams>& kernel, const ConvCut& cut, ConvParams params,
-                const DeviceInfo& gpu) {
+template <Maps kMaps, Products kProducts>
+Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
+  using Shape = ConvShapeOf<kMaps, kProducts>;
+  constexpr ConvCut kCut = kConvCut<kProducts>;
+  const bool gram = params.partials != nullptr;
+  const auto function = gram ? ConvKernel<kMaps, kProducts, false, CubeWriter, true>
+                        : output == ConvOutput::kMap ? ConvKernel<kMaps, kProducts, false>
+                        : output == ConvOutput::kCube
+                            ? ConvKernel<kMaps, kProducts, true>
+                            : ConvKernel<kMaps, kProducts, true, HalfCubeWriter>;
+  const Kernel<ConvParams> kernel{function, Shape::kThreads, Shape::kSharedBytes};
   kernel.Prepare();
   params.strips = ConvStrips(params.width);
   const int items = params.strips * params.images;
-  const Segments segments = params.partials != nullptr
-                                ? ConvSegments(cut, params.height, params.width)
-                                : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu),
-                                                 cut.overhead, cut.step);
+  const Segments segments = gram ? ConvSegments(kCut, params.height, params.width)
+                                 : ChooseSegments(params.height, items, kernel.ResidentBlocks(gpu),
+                                                  kCut.overhead, kCut.step);
   params.rows = segments.rows;
   params.segments = segments.count;
   return kernel.Bind(items * segments.count, params);
-}
-
-template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
-__global__ void __launch_bounds__(ConvShape<kMaps>::kThreads, kConvCut.blocks)
-    ConvKernel(const __grid_constant__ ConvParams params) {
-  Conv3x3<kCube, kMaps, Writer, kGram>(params).Run();
-}
-
-template <bool kCube, class Writer = CubeWriter, bool kGram = false>
-__global__ void __launch_bounds__(WarpgroupConvShape::kThreads, kWarpgroupConvCut.blocks)
-    WarpgroupConvKernel(const __grid_constant__ ConvParams params) {
-  WarpgroupConv3x3<kCube, Writer, kGram>(params).Run();
-}
-
-Launch LaunchWarpgroupConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
-  using Shape = WarpgroupConvShape;
-  const bool gram = params.partials != nullptr;
-  const auto function = gram                          ? WarpgroupConvKernel<false, CubeWriter, true>
-                        : output == ConvOutput::kMap  ? WarpgroupConvKernel<false>
-                        : output == ConvOutput::kCube ? WarpgroupConvKernel<true>
-                                                      : WarpgroupConvKernel<true, HalfCubeWriter>;
-  return BindConv({function, Shape::kThreads, Shape::kSharedBytes}, kWarpgroupConvCut, params, gpu);
-}
-
-template <Maps kMaps>
-Launch LaunchConv(ConvOutput output, ConvParams params, const DeviceInfo& gpu) {
-  using Shape = ConvShape<kMaps>;
-  const bool gram = params.partials != nullptr;
-  const auto function = gram                          ? ConvKernel<false, kMaps, CubeWriter, true>
-                        : output == ConvOutput::kMap  ? ConvKernel<false, kMaps>
-                        : output == ConvOutput::kCube ? ConvKernel<true, kMaps>
-                                                      : ConvKernel<true, kMaps, HalfCubeWriter>;
-  return BindConv({function, Shape::kThreads, Shape::kSharedBytes}, kConvCut, params, gpu);
 }
 
 template <Maps kMaps>
@@ -85,13 +79,15 @@ Launch LaunchImageConv(ImageConvParams params) {
 }  // namespace
 
 int ConvParts(Maps maps, int height, int width, const DeviceInfo& gpu) {
-  const ConvCut& cut = WantsWarpgroups(maps, gpu) ? kWarpgroupConvCut : kConvCut;
-  return ConvSegments(cut, height, width).count * ConvStrips(width);
+  return WithForm(maps, gpu, [&]<Maps, Products kProducts>() {
+    return ConvSegments(kConvCut<kProducts>, height, width).count * ConvStrips(width);
+  });
 }
 
 Launch ConvLaunch(ConvOutput output, Maps maps, ConvParams params, const DeviceInfo& gpu) {
-  if (WantsWarpgroups(maps, gpu)) return LaunchWarpgroupConv(output, params, gpu);
-  return WithMaps(maps, [&]<Maps kMaps>() { return LaunchConv<kMaps>(output, params, gpu); });
+  return WithForm(maps, gpu, [&]<Maps kMaps, Products kProducts>() {
+    return LaunchConv<kMaps, kProducts>(output, params, gpu);
+  });
 }
 
 Launch ImageConvLaunch(Maps maps, ImageConvParams params, const DeviceInfo& /*gpu*/) {

@@ -11,6 +11,7 @@
 #include "cuda/kernels/position.cuh"
 #include "cuda/kernels/upsample_fuse.cuh"
 #include "cuda/kernels/warpgroup_conv3x3.cuh"
+#include "cuda/kernels/warpgroup_downsample.cuh"
 #include "cuda/kernels/warpgroup_feed_forward.cuh"
 #include "cuda/kernels/warpgroup_upsample_fuse.cuh"
 #include "cuda/launch.cuh"
@@ -19,7 +20,7 @@ namespace mstpp::cuda {
 
 // f of maps known when it is compiled: f.operator()<kMaps>().
 template <class F>
-Launch WithMaps(Maps maps, const F& f) {
+auto WithMaps(Maps maps, const F& f) {
   return maps == Maps::kSplit ? f.template operator()<Maps::kSplit>()
                               : f.template operator()<Maps::kHalf>();
 }
@@ -28,6 +29,16 @@ Launch WithMaps(Maps maps, const F& f) {
 // and compiled for it. All these launches decide by that, but feed_forward's: with C >= 64 it is
 // WarpgroupFeedForwardLaunch then. Weights, M and S's parts are laid out accordingly.
 bool WantsWarpgroups(Maps maps, const DeviceInfo& gpu);
+
+// f of the form that is wanted, too: f.operator()<kMaps, kProducts>().
+template <class F>
+auto WithForm(Maps maps, const DeviceInfo& gpu, const F& f) {
+  if (WantsWarpgroups(maps, gpu)) {
+    return f.template operator()<Maps::kHalf, Products::kWarpgroup>();
+  }
+  return WithMaps(maps,
+                  [&]<Maps kMaps>() { return f.template operator()<kMaps, Products::kWarps>(); });
+}
 
 // C is that of the map that is written, but for the gram's and downsampling's, which is read.
 Launch PositionLaunch(int C, PositionParams params, const DeviceInfo& gpu);

@@ -7,10 +7,14 @@ namespace {
 template <int C>
 constexpr int kDownsampleBlocks = C == 32 ? 2 : 1;  // of a multiprocessor
 
-template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
+template <int C, Maps kMaps, bool kGram, Products kProducts>
 __global__ void __launch_bounds__(DownsampleShape<C>::kThreads, kDownsampleBlocks<C>)
     DownsampleKernel(const __grid_constant__ DownsampleParams params) {
-  Downsample<C, kMaps, kGram, kProducts>(params).Run();
+  if constexpr (kProducts == Products::kWarpgroup) {
+    WarpgroupDownsample<C, kGram>(params).Run();
+  } else {
+    Downsample<C, kMaps, kGram>(params).Run();
+  }
 }
 
 template <int C>
@@ -22,7 +26,7 @@ Segments DownsampleSegments(int height, int width) {
   return SegmentsOfSize(height / 2, DownsampleStrips<32>(width), kDownsampleBlocks<32>);
 }
 
-template <int C, Maps kMaps, Products kProducts = Products::kWarps>
+template <int C, Maps kMaps, Products kProducts>
 Launch LaunchDownsample(DownsampleParams params, const DeviceInfo& gpu) {
   using Shape = DownsampleShape<C, kProducts>;
   Kernel<DownsampleParams> kernel{DownsampleKernel<C, kMaps, false, kProducts>, Shape::kThreads,
@@ -70,7 +74,7 @@ Segments UpsampleFuseSegments(int height, int width) {
                         kUpsampleFuseBlocks<C, kProducts>);
 }
 
-template <int C, Maps kMaps, Products kProducts = Products::kWarps>
+template <int C, Maps kMaps, Products kProducts>
 Launch LaunchUpsampleFuse(UpsampleFuseParams params, const DeviceInfo& gpu) {
   using Shape = UpsampleFuseShape<C, kProducts>;
   const bool gram = params.partials != nullptr;
@@ -99,38 +103,27 @@ int DownsampleParts(int height, int width) {
 }
 
 int UpsampleFuseParts(int C, Maps maps, int height, int width, const DeviceInfo& gpu) {
-  const auto count = [&]<int kC, Products kProducts>() {
-    return UpsampleFuseSegments<kC, kProducts>(height / 2, width / 2).count *
-           UpsampleFuseStrips<kC, kProducts>(width / 2) *
-           (kProducts == Products::kWarpgroup ? 2 : 1);
-  };
-  if (WantsWarpgroups(maps, gpu)) {
-    return C == 32 ? count.template operator()<32, Products::kWarpgroup>()
-                   : count.template operator()<64, Products::kWarpgroup>();
-  }
-  return C == 32 ? count.template operator()<32, Products::kWarps>()
-                 : count.template operator()<64, Products::kWarps>();
+  return WithForm(maps, gpu, [&]<Maps, Products kProducts>() {
+    const auto count = [&]<int kC>() {
+      return UpsampleFuseSegments<kC, kProducts>(height / 2, width / 2).count *
+             UpsampleFuseStrips<kC, kProducts>(width / 2) *
+             (kProducts == Products::kWarpgroup ? 2 : 1);
+    };
+    return C == 32 ? count.template operator()<32>() : count.template operator()<64>();
+  });
 }
 
 Launch DownsampleLaunch(int C, Maps maps, DownsampleParams params, const DeviceInfo& gpu) {
-  if (WantsWarpgroups(maps, gpu)) {
-    return C == 32 ? LaunchDownsample<32, Maps::kHalf, Products::kWarpgroup>(params, gpu)
-                   : LaunchDownsample<64, Maps::kHalf, Products::kWarpgroup>(params, gpu);
-  }
-  return WithMaps(maps, [&]<Maps kMaps>() {
-    return C == 32 ? LaunchDownsample<32, kMaps>(params, gpu)
-                   : LaunchDownsample<64, kMaps>(params, gpu);
+  return WithForm(maps, gpu, [&]<Maps kMaps, Products kProducts>() {
+    return C == 32 ? LaunchDownsample<32, kMaps, kProducts>(params, gpu)
+                   : LaunchDownsample<64, kMaps, kProducts>(params, gpu);
   });
 }
 
 Launch UpsampleFuseLaunch(int C, Maps maps, UpsampleFuseParams params, const DeviceInfo& gpu) {
-  if (WantsWarpgroups(maps, gpu)) {
-    return C == 32 ? LaunchUpsampleFuse<32, Maps::kHalf, Products::kWarpgroup>(params, gpu)
-                   : LaunchUpsampleFuse<64, Maps::kHalf, Products::kWarpgroup>(params, gpu);
-  }
-  return WithMaps(maps, [&]<Maps kMaps>() {
-    return C == 32 ? LaunchUpsampleFuse<32, kMaps>(params, gpu)
-                   : LaunchUpsampleFuse<64, kMaps>(params, gpu);
+  return WithForm(maps, gpu, [&]<Maps kMaps, Products kProducts>() {
+    return C == 32 ? LaunchUpsampleFuse<32, kMaps, kProducts>(params, gpu)
+                   : LaunchUpsampleFuse<64, kMaps, kProducts>(params, gpu);
   });
 }
 

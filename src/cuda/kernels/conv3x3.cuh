@@ -34,17 +34,21 @@ struct ConvParams {
   int height, width, rows, strips, segments, images;
 };
 
-template <Maps kMaps>
-struct ConvShape {
-  static constexpr bool kSplit = kMaps == Maps::kSplit;
-  static constexpr int kThreads = 64;
+// Of either form of the kernel.
+struct ConvStrip {
   static constexpr int kColumns = 32;
   static constexpr int kTiles = kColumns / 8;
-  static constexpr int kPixels = kColumns + 2;  // of an input row
-  static constexpr int kQueue = 4;              // rows, a power of two
+  static constexpr int kPixels = kColumns + 2;      // of an input row
+  static constexpr int kHalfBytes = kColumns * 32;  // of an output row's sixteen channels
+};
+
+template <Maps kMaps>
+struct ConvShape : ConvStrip {
+  static constexpr bool kSplit = kMaps == Maps::kSplit;
+  static constexpr int kThreads = 64;
+  static constexpr int kQueue = 4;  // rows, a power of two
   // A row of the queue: the pixels of x, then both halves of the residual's for the row above, then
   // their rests.
-  static constexpr int kHalfBytes = kColumns * 32;
   static constexpr int kInputBytes = kPixels * 64;
   static constexpr int kRowBytes = kInputBytes + (kSplit ? 4 : 2) * kHalfBytes;
   static constexpr int kSharedBytes = kQueue * kRowBytes;
@@ -85,7 +89,7 @@ struct ConvPlace {
 
   MSTPP_DEVICE explicit ConvPlace(const ConvParams& p) {
     const int item = static_cast<int>(blockIdx.x) / p.strips;
-    column = static_cast<int>(blockIdx.x) % p.strips * ConvShape<Maps::kHalf>::kColumns;
+    column = static_cast<int>(blockIdx.x) % p.strips * ConvStrip::kColumns;
     image = item / p.segments;
     row_begin = item % p.segments * p.rows;
     row_end = min(row_begin + p.rows, p.height);
@@ -93,6 +97,24 @@ struct ConvPlace {
     start = (static_cast<int64_t>(image) * p.height + row_begin) * row_bytes + column * 64;
   }
 };
+
+// Adds the residual, sixteen channels of a row at `from`; behind both halves are their rests.
+template <bool kSplit>
+MSTPP_DEVICE void AddResidual(float (&sum)[ConvStrip::kTiles][4], const unsigned char* from,
+                              int lane) {
+  const WeightRows identity = IdentityRows(lane);
+  from += lane * 8;
+  MSTPP_UNROLL
+  for (int n = 0; n < ConvStrip::kTiles; ++n) {
+    const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
+    Multiply(sum[n], identity, HalfPair{x.x}, HalfPair{x.y}, sum[n]);
+    if constexpr (kSplit) {
+      const uint2 rest =
+          *reinterpret_cast<const uint2*>(from + n * 256 + 2 * ConvStrip::kHalfBytes);
+      Multiply(sum[n], identity, HalfPair{rest.x}, HalfPair{rest.y}, sum[n]);
+    }
+  }
+}
 
 template <bool kCube, Maps kMaps, class Writer = CubeWriter, bool kGram = false>
 class Conv3x3 {
@@ -223,7 +245,9 @@ class Conv3x3 {
       if constexpr (kHere && !kAbove) ClearStaged(y);
     }
     if constexpr (kAbove) {
-      if (!kGram && p_.residual != nullptr) AddResidual(y, above);
+      if (!kGram && p_.residual != nullptr) {
+        AddResidual<Shape::kSplit>(above, Staged(y, half_), lane_);
+      }
       if constexpr (kCube) {
         cube_.Write(above);
       } else {
@@ -232,21 +256,8 @@ class Conv3x3 {
     }
   }
 
-  MSTPP_DEVICE void AddResidual(int y, float (&sum)[kTiles][4]) const {
-    const WeightRows identity = IdentityRows(lane_);
-    const unsigned char* from = Row(y) + Shape::kInputBytes + half_ * Shape::kHalfBytes + lane_ * 8;
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; ++n) {
-      const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
-      Multiply(sum[n], identity, HalfPair{x.x}, HalfPair{x.y}, sum[n]);
-      if constexpr (Shape::kSplit) {
-        const uint2 rest = *reinterpret_cast<const uint2*>(from + n * 256 + 2 * Shape::kHalfBytes);
-        Multiply(sum[n], identity, HalfPair{rest.x}, HalfPair{rest.y}, sum[n]);
-      }
-    }
-  }
-
-  // Where step y leaves a warp's pixels, sixteen after sixteen, for the next.
+  // Where the residual for step y is; or where it leaves a warp's pixels, sixteen after sixteen,
+  // for the next.
   MSTPP_DEVICE static unsigned char* Staged(int y, int half) {
     return Row(y) + Shape::kInputBytes + half * Shape::kHalfBytes;
   }
@@ -265,17 +276,10 @@ class Conv3x3 {
     auto* to = static_cast<unsigned char*>(p_.y) + store_;
     MSTPP_UNROLL
     for (int n = 0; n < kTiles; ++n) {
-      HalfPair first, second;
-      TurnToPixels(sum[n], first, second);
-      if (columns_ & kStoreBit << n) {
-        *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
-      }
+      StorePixel(to + n * 8 * kPixelBytes, sum[n], (columns_ & kStoreBit << n) != 0);
       if constexpr (Shape::kSplit) {
-        TurnRestsToPixels(sum[n], first, second);
-        if (columns_ & kStoreBit << n) {
-          *reinterpret_cast<uint2*>(to + Rests() + n * 8 * kPixelBytes) =
-              make_uint2(first.bits, second.bits);
-        }
+        StorePixelRests(to + Rests() + n * 8 * kPixelBytes, sum[n],
+                        (columns_ & kStoreBit << n) != 0);
       }
     }
     store_ += place_.row_bytes;

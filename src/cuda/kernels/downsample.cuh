@@ -12,12 +12,6 @@
 // output row and the upper two of the next, whose sums are under way together. A row lies there as
 // its even and its odd columns, so that the pixels of one tap are neighbours.
 //
-// With Products::kWarpgroup, for half maps on GPUs that have products of warpgroups (hopper.cuh),
-// the weights are the first factor all the same, of 64 output channels, but pixels come from shared
-// memory to the tensor cores without registers between. A row lies there as [eight channels][even
-// columns, then odd]. The products of a step are begun at once, and the row before is finished
-// meanwhile. With 64 input channels each of two warpgroups has 32 of them.
-//
 // With kGram, from 32 to 64 channels, the blocks also leave parts of S (written_gram.cuh). A warp
 // has one band; all leave a row's pixels in shared memory and add them a row later. Of a block's
 // rows each `part_rows` give a part.
@@ -49,6 +43,7 @@ struct DownsampleShape {
   static constexpr int kColumns = 32;          // of output
   static constexpr int kTiles = kColumns / 8;  // of pixels
   static constexpr int kKept = kTiles / kGroups;
+  static constexpr int kPartner = kWarpgroup ? 4 : 1;  // how far the warp with the same outputs is
   // A row of the queue: for every group of channels, or for a warpgroup every eight of them, the
   // even columns, then the odd. Some bytes more keep what is copied at a time in different banks.
   static constexpr int kPixelBytes = kWarpgroup ? 16 : 64;
@@ -65,19 +60,19 @@ struct DownsampleShape {
   static constexpr int kGramSharedBytes = kSharedBytes + 2 * kStagedBytes;
 };
 
-template <int C, Maps kMaps, bool kGram = false, Products kProducts = Products::kWarps>
-class Downsample {
+// What either form has: where a block is, its queue of rows, and what becomes of the sums.
+template <int C, Maps kMaps, bool kGram, Products kProducts>
+class DownsampleRows {
+ protected:
   using Shape = DownsampleShape<C, kProducts>;
   static constexpr bool kWarpgroup = Shape::kWarpgroup;
   static_assert(!kGram || C == 32, "a block must have all channels");
-  static_assert(!kWarpgroup || kMaps == Maps::kHalf);
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kTiles = Shape::kTiles, kKept = Shape::kKept;
   static constexpr int kChunks = C / 8;  // of 16 bytes in an input pixel
   static constexpr int kRowBytes = Shape::kPairBytes / 2;
 
- public:
-  MSTPP_DEVICE explicit Downsample(const DownsampleParams& p)
+  MSTPP_DEVICE explicit DownsampleRows(const DownsampleParams& p)
       : p_(p),
         lane_(threadIdx.x & 31),
         warp_(kWarpgroup ? OfWarp(threadIdx.x >> 5) : threadIdx.x >> 5),
@@ -120,7 +115,8 @@ class Downsample {
     if (x - pixel + rest < p.width) columns_ |= kInputBit << (2 + rest_row);
   }
 
-  MSTPP_DEVICE void Run() {
+  // Up to the first barrier, behind which the first pair is there.
+  MSTPP_DEVICE void Begin() {
     MSTPP_UNROLL
     for (int i = 0; i < 32; ++i) {
       weight_[i / 2][i % 2] =
@@ -135,28 +131,19 @@ class Downsample {
       for (int n = 0; n < kTiles; n += 2) StoreRows(Staged(row_begin_ - 2, n, warp_), lane_, {});
     }
     CopyWait<2>();
-    if constexpr (kWarpgroup) OrderCopies();
-    __syncthreads();
-    if constexpr (!kWarpgroup) Load(row_begin_ - 1, 0);
-    Step<false, true>(row_begin_ - 1);
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
-    Step<true, false>(row_end_ - 1);
+  }
+  // After the last step.
+  MSTPP_DEVICE void End() {
     if constexpr (kGroups > 1 || kGram) __syncthreads();
-    if constexpr (kGram) {
-      LeavePartBefore(row_end_ - 2);
-      AddStaged(row_end_ - 2);
-    }
+    AddRow(row_end_ - 2);
     Finish(row_end_ - 1);
     if constexpr (kGram) {
       __syncthreads();
-      LeavePartBefore(row_end_ - 1);
-      AddStaged(row_end_ - 1);
+      AddRow(row_end_ - 1);
       LeavePartBefore(row_end_);
     }
   }
 
- private:
   // The bits of columns_: input, of a row's pixels, and of the first or second row's last.
   static constexpr unsigned kStoreBit = 1, kInputBit = 16,
                             kPairBit = 256;  // even widths: both of a pair of pixels
@@ -196,6 +183,117 @@ class Downsample {
     CopyCommit();
   }
 
+  // What a warp is given of row r, after the barrier that follows.
+  MSTPP_DEVICE float4* Given(int r, int warp) const {
+    unsigned char* given = SharedMemory() + Shape::kQueue * Shape::kPairBytes;
+    given += ((r & 1) * Shape::kWarps + warp) * Shape::kGivenBytes;
+    return reinterpret_cast<float4*>(given) + lane_;
+  }
+
+  // Row r's sums, until it is finished; of half the columns to the partner.
+  MSTPP_DEVICE void Keep(int r, const float (&sum)[kTiles][4]) {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      if (n < kKept) {
+        MSTPP_UNROLL
+        for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
+      } else {
+        Given(r, warp_ ^ Shape::kPartner)[(n - kKept) * 32] =
+            make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
+      }
+    }
+  }
+
+  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
+  MSTPP_DEVICE void Finish(int r) {
+    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
+    auto* to = static_cast<unsigned char*>(p_.y) + store_;
+    if constexpr (kGram) Stage(r);
+    MSTPP_UNROLL
+    for (int n = 0; n < kKept; ++n) {
+      float(&sum)[4] = kept_[n];
+      if constexpr (kGroups > 1) {
+        const float4 given = Given(r, warp_)[n * 32];
+        sum[0] += given.x;
+        sum[1] += given.y;
+        sum[2] += given.z;
+        sum[3] += given.w;
+      }
+      StorePixel(to + n * 8 * 4 * C, sum, (columns & kStoreBit << n) != 0);
+      if constexpr (kMaps == Maps::kSplit) {
+        StorePixelRests(to + p_.images * (p_.height / 2 * row_bytes_) + n * 8 * 4 * C, sum,
+                        (columns & kStoreBit << n) != 0);
+      }
+    }
+    store_ += row_bytes_;
+  }
+
+  // Where a warp leaves the pixels of row r's tiles n and n + 1, after the barrier that follows.
+  MSTPP_DEVICE static unsigned char* Staged(int r, int n, int warp) {
+    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes +
+           (n / 2 * 4 + warp) * kWeightRowsBytes;
+  }
+  MSTPP_DEVICE void Stage(int r) const {
+    MSTPP_UNROLL
+    for (int n = 0; n < kTiles; n += 2) {
+      StoreRows(Staged(r, n, warp_), lane_,
+                GramRows(kept_[n], kept_[n + 1], (columns_ & kPairBit << n) != 0,
+                         (columns_ & kPairBit << (n + 1)) != 0));
+    }
+  }
+  // Adds row r to S; nothing without kGram.
+  MSTPP_DEVICE void AddRow(int r) {
+    if constexpr (kGram) {
+      LeavePartBefore(r);
+      MSTPP_UNROLL
+      for (int n = 0; n < kTiles; n += 2) AddBand(gram_, Staged(r, n, 0), warp_, lane_);
+    }
+  }
+  // The part that ends before row r is added; the next begins.
+  MSTPP_DEVICE void LeavePartBefore(int r) {
+    if (r != part_end_) return;
+    LeavePart<2 * C>(gram_, p_.partials, part_, warp_ * kGramTiles, lane_);
+    part_ += p_.strips;
+    part_end_ = min(part_end_ + p_.part_rows, row_end_);
+  }
+
+  const DownsampleParams& p_;
+  WeightRows weight_[16][2];
+  float below_[kTiles][4] = {};  // the next row's sums
+  float kept_[kKept][4] = {};
+  float gram_[kGramTiles][4] = {};
+  int part_ = 0, part_end_ = 0;  // of S; the row it ends before
+  int lane_, warp_, group_, sixteen_, row_begin_, row_end_;
+  int64_t row_bytes_;      // of the input, and of the output: as many
+  int64_t fetch_, store_;  // the thread's next
+  int rest_;               // from fetch_
+  int to_, rest_to_;       // in a pair of the queue
+  unsigned columns_;       // which of the thread's columns are inside
+};
+
+template <int C, Maps kMaps, bool kGram = false>
+class Downsample : DownsampleRows<C, kMaps, kGram, Products::kWarps> {
+  using Base = DownsampleRows<C, kMaps, kGram, Products::kWarps>;
+  using Shape = typename Base::Shape;
+  using Base::kTiles, Base::kKept, Base::kRowBytes;
+  using Base::lane_, Base::group_, Base::row_begin_, Base::row_end_, Base::weight_, Base::below_;
+  using Base::Pair, Base::FetchUpper, Base::FetchLower, Base::Keep, Base::Finish, Base::AddRow;
+
+ public:
+  MSTPP_DEVICE explicit Downsample(const DownsampleParams& p) : Base(p) {}
+
+  MSTPP_DEVICE void Run() {
+    this->Begin();
+    __syncthreads();
+    Load(row_begin_ - 1, 0);
+    Step<false, true>(row_begin_ - 1);
+    MSTPP_NO_UNROLL
+    for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
+    Step<true, false>(row_end_ - 1);
+    this->End();
+  }
+
+ private:
   // The pixels of taps i, of pair r; first the tiles that the warp keeps.
   MSTPP_DEVICE void Load(int r, int i) {
     const int row = i / 4, kx = i % 4;
@@ -213,14 +311,6 @@ class Downsample {
   // loaded one pair of taps ahead.
   template <bool kHere, bool kBelow>
   MSTPP_DEVICE void Step(int r) {
-    if constexpr (kWarpgroup) {
-      StepByWarpgroup<kHere, kBelow>(r);
-    } else {
-      StepByWarps<kHere, kBelow>(r);
-    }
-  }
-  template <bool kHere, bool kBelow>
-  MSTPP_DEVICE void StepByWarps(int r) {
     float sum[kTiles][4], zero[4] = {};
     MSTPP_UNROLL
     for (int i = 0; i < 8; ++i) {
@@ -244,10 +334,7 @@ class Downsample {
         // Pair r + 1 is there, pair r - 1 no longer read, and what is given of row r - 1 is there.
         CopyWait<Shape::kQueue - 3>();
         __syncthreads();
-        if constexpr (kGram && kHere) {
-          LeavePartBefore(r - 2);
-          AddStaged(r - 2);
-        }
+        if constexpr (kHere) AddRow(r - 2);
       }
       if (i == 4) FetchUpper(r + Shape::kQueue - 1);
       if (i == 5) FetchLower(r + Shape::kQueue - 1);
@@ -256,158 +343,7 @@ class Downsample {
     if constexpr (kHere) Keep(r, sum);
   }
 
-  // The same with all products begun at once. What is done meanwhile comes before the next barrier
-  // too, so that it is as StepByWarps has it.
-  template <bool kHere, bool kBelow>
-  MSTPP_DEVICE void StepByWarpgroup(int r) {
-    float sum[kTiles][4];
-    MSTPP_UNROLL
-    for (int i = 0; i < 4 * kTiles; ++i) sum[i / 4][i % 4] = below_[i / 4][i % 4];
-    KeepProducts<kHere>(sum);
-    BeginProducts();
-    const unsigned char* pixels = Pair(r) + group_ * Shape::kPlaneBytes;
-    MSTPP_UNROLL
-    for (int i = 0; i < 8; ++i) {
-      const int row = i / 4, kx = i % 4;
-      MSTPP_UNROLL
-      for (int s = 0; s < 2; ++s) {
-        const int from = row * kRowBytes + (kx & 1) * Shape::kParityBytes +
-                         (kx >> 1) * Shape::kPixelBytes + 2 * s * Shape::kChunkBytes;
-        if constexpr (kHere) {
-          AddProduct<false, Shape::kChunkBytes>(sum, weight_[8 + i][s].a, pixels, from);
-        }
-        if (kBelow && i == 0 && s == 0) {
-          AddProduct<true, Shape::kChunkBytes>(below_, weight_[i][s].a, pixels, from);
-        } else if (kBelow) {
-          AddProduct<false, Shape::kChunkBytes>(below_, weight_[i][s].a, pixels, from);
-        }
-      }
-    }
-    EndProducts();
-    CopyWait<Shape::kQueue - 3>();
-    OrderCopies();
-    __syncthreads();
-    if constexpr (kGram && kHere) {
-      LeavePartBefore(r - 2);
-      AddStaged(r - 2);
-    }
-    FetchUpper(r + Shape::kQueue - 1);
-    FetchLower(r + Shape::kQueue - 1);
-    if (kHere) Finish(r - 1);
-    AwaitProducts();
-    KeepProducts<kHere>(sum);
-    if constexpr (kHere) {
-      // First the tiles that the warp keeps.
-      float tiles[kTiles][4];
-      MSTPP_UNROLL
-      for (int n = 0; n < kTiles; ++n) {
-        MSTPP_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          tiles[n][i] = kGroups == 1 || group_ == 0 ? sum[n][i] : sum[n ^ kKept][i];
-        }
-      }
-      Keep(r, tiles);
-    }
-  }
-  // Nothing is to be done out of order with what the tensor cores read or write.
-  template <bool kHere>
-  MSTPP_DEVICE void KeepProducts(float (&sum)[kTiles][4]) {
-    if constexpr (kHere) KeepOrder(sum);
-    KeepOrder(below_);
-    KeepOrder(weight_);
-  }
-
-  // What a warp is given of row r, after the barrier that follows.
-  MSTPP_DEVICE float4* Given(int r, int warp) const {
-    unsigned char* given = SharedMemory() + Shape::kQueue * Shape::kPairBytes;
-    given += ((r & 1) * Shape::kWarps + warp) * Shape::kGivenBytes;
-    return reinterpret_cast<float4*>(given) + lane_;
-  }
-
-  // Row r's sums, until it is finished; of half the columns to the partner.
-  MSTPP_DEVICE void Keep(int r, const float (&sum)[kTiles][4]) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; ++n) {
-      if (n < kKept) {
-        MSTPP_UNROLL
-        for (int i = 0; i < 4; ++i) kept_[n][i] = sum[n][i];
-      } else {
-        Given(r, warp_ ^ (kWarpgroup ? 4 : 1))[(n - kKept) * 32] =
-            make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
-      }
-    }
-  }
-
-  // Writes row r, four channels of a pixel a lane; nothing if it is the one before the first.
-  MSTPP_DEVICE void Finish(int r) {
-    const unsigned columns = r >= row_begin_ ? columns_ : 0u;
-    auto* to = static_cast<unsigned char*>(p_.y) + store_;
-    if constexpr (kGram) Stage(r);
-    MSTPP_UNROLL
-    for (int n = 0; n < kKept; ++n) {
-      float(&sum)[4] = kept_[n];
-      if constexpr (kGroups > 1) {
-        const float4 given = Given(r, warp_)[n * 32];
-        sum[0] += given.x;
-        sum[1] += given.y;
-        sum[2] += given.z;
-        sum[3] += given.w;
-      }
-      HalfPair first, second;
-      TurnToPixels(sum, first, second);
-      if (columns & kStoreBit << n) {
-        *reinterpret_cast<uint2*>(to + n * 8 * 4 * C) = make_uint2(first.bits, second.bits);
-      }
-      if constexpr (kMaps == Maps::kSplit) {
-        TurnRestsToPixels(sum, first, second);
-        if (columns & kStoreBit << n) {
-          *reinterpret_cast<uint2*>(to + p_.images * (p_.height / 2 * row_bytes_) + n * 8 * 4 * C) =
-              make_uint2(first.bits, second.bits);
-        }
-      }
-    }
-    store_ += row_bytes_;
-  }
-
-  // Where a warp leaves the pixels of row r's tiles n and n + 1, after the barrier that follows.
-  MSTPP_DEVICE static unsigned char* Staged(int r, int n, int warp) {
-    return SharedMemory() + Shape::kSharedBytes + (r & 1) * Shape::kStagedBytes +
-           (n / 2 * 4 + warp) * kWeightRowsBytes;
-  }
-  MSTPP_DEVICE void Stage(int r) const {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; n += 2) {
-      StoreRows(Staged(r, n, warp_), lane_,
-                GramRows(kept_[n], kept_[n + 1], (columns_ & kPairBit << n) != 0,
-                         (columns_ & kPairBit << (n + 1)) != 0));
-    }
-  }
-  // Adds row r to S.
-  MSTPP_DEVICE void AddStaged(int r) {
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; n += 2) AddBand(gram_, Staged(r, n, 0), warp_, lane_);
-  }
-  // The part that ends before row r is added; the next begins.
-  MSTPP_DEVICE void LeavePartBefore(int r) {
-    if (r != part_end_) return;
-    LeavePart<2 * C>(gram_, p_.partials, part_, warp_ * kGramTiles, lane_);
-    part_ += p_.strips;
-    part_end_ = min(part_end_ + p_.part_rows, row_end_);
-  }
-
-  const DownsampleParams& p_;
-  WeightRows weight_[16][2];
   HalfVec ahead_[kTiles];
-  float below_[kTiles][4] = {};  // the next row's sums
-  float kept_[kKept][4] = {};
-  float gram_[kGramTiles][4] = {};
-  int part_ = 0, part_end_ = 0;  // of S; the row it ends before
-  int lane_, warp_, group_, sixteen_, row_begin_, row_end_;
-  int64_t row_bytes_;      // of the input, and of the output: as many
-  int64_t fetch_, store_;  // the thread's next
-  int rest_;               // from fetch_
-  int to_, rest_to_;       // in a pair of the queue
-  unsigned columns_;       // which of the thread's columns are inside
 };
 
 }  // namespace mstpp::cuda

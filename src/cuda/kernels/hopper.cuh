@@ -217,6 +217,20 @@ MSTPP_DEVICE void AddProduct(float (&d)[4][4], const uint32_t (&a)[4], const voi
   MultiplyBricks<kFirst>(d, a, BricksAt<kInputBytes>(bricks, offset));
 }
 
+// All steps of d = a b or, unless kFirst, d += a b; a(s): the first factor of step s.
+template <int N, bool kFirst, int kSteps, class T, int kSize, class F>
+MSTPP_DEVICE void BeginSteps(T (&d)[kSize], const F& a, const void* bricks) {
+  BeginProducts();
+  MSTPP_UNROLL
+  for (int s = 0; s < kSteps; ++s) {
+    if (kFirst && s == 0) {
+      MultiplyBricks<true>(d, a(s), Bricks<N>(bricks, s));
+    } else {
+      MultiplyBricks<false>(d, a(s), Bricks<N>(bricks, s));
+    }
+  }
+  EndProducts();
+}
 // Begins d = a b or, unless kFirst, d += a b of 16 kSteps inputs: of each step the warp's rows as
 // mma.sync's first operand, and `bricks` of N outputs, from the first one in d on. Nobody may touch
 // d and a before AwaitRows.
@@ -224,16 +238,8 @@ template <int N, bool kFirst, class T, int kSize, int kSteps>
 MSTPP_DEVICE void BeginRows(T (&d)[kSize], uint32_t (&a)[kSteps][4], const void* bricks) {
   KeepOrder(d);
   KeepOrder(a);
-  BeginProducts();
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) {
-    if (kFirst && s == 0) {
-      MultiplyBricks<true>(d, a[s], Bricks<N>(bricks, s));
-    } else {
-      MultiplyBricks<false>(d, a[s], Bricks<N>(bricks, s));
-    }
-  }
-  EndProducts();
+  BeginSteps<N, kFirst, kSteps>(
+      d, [&](int s) -> const uint32_t(&)[4] { return a[s]; }, bricks);
 }
 // Waits for all products but the last kPending begun.
 template <int kPending, class T, int kSize, int kSteps>
@@ -247,16 +253,8 @@ MSTPP_DEVICE void AwaitRows(T (&d)[kSize], uint32_t (&a)[kSteps][4]) {
 template <int N, bool kFirst, int kSteps, class T, int kSize>
 MSTPP_DEVICE void BeginRows(T (&d)[kSize], const void* rows, int panel_bytes, const void* bricks) {
   KeepOrder(d);
-  BeginProducts();
-  MSTPP_UNROLL
-  for (int s = 0; s < kSteps; ++s) {
-    if (kFirst && s == 0) {
-      MultiplyBricks<true>(d, Panels(rows, panel_bytes, s), Bricks<N>(bricks, s));
-    } else {
-      MultiplyBricks<false>(d, Panels(rows, panel_bytes, s), Bricks<N>(bricks, s));
-    }
-  }
-  EndProducts();
+  BeginSteps<N, kFirst, kSteps>(
+      d, [&](int s) { return Panels(rows, panel_bytes, s); }, bricks);
 }
 template <int kPending, class T, int kSize>
 MSTPP_DEVICE void AwaitRows(T (&d)[kSize]) {

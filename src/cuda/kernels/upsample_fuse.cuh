@@ -86,7 +86,7 @@ class UpsampleRows {
     }
 
     // The block copies half the strip of a row at a time.
-    constexpr int kGroups = C / 32;
+    constexpr int kGroups = Shape::kGroups;
     const int thread = threadIdx.x;
     int pixel = thread / (8 * kGroups), chunk = thread % (8 * kGroups);
     fetch_x_ = row * row_bytes_ + (column + pixel) * (4 * C) + chunk * 16;

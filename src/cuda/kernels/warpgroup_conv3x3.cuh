@@ -17,14 +17,10 @@
 
 namespace mstpp::cuda {
 
-struct WarpgroupConvShape {
+struct WarpgroupConvShape : ConvStrip {
   static constexpr int kThreads = 128;
-  static constexpr int kColumns = 32;
-  static constexpr int kTiles = kColumns / 8;
-  static constexpr int kPixels = kColumns + 2;         // of an input row
-  static constexpr int kChunkBytes = kPixels * 16;     // of a row's eight channels
+  static constexpr int kChunkBytes = kPixels * 16;     // of an input row's eight channels
   static constexpr int kInputBytes = 4 * kChunkBytes;  // of a row
-  static constexpr int kHalfBytes = kColumns * 32;     // of a row's sixteen channels
   static constexpr int kResidualBytes = 2 * kHalfBytes;
   static constexpr int kQueue = 8;      // pairs of input rows, a power of two
   static constexpr int kResiduals = 4;  // pairs of the residual's rows, a power of two
@@ -180,22 +176,12 @@ class WarpgroupConv3x3 {
       const unsigned columns = y + lower_ < place_.row_end ? columns_ : 0u;
       gram_.AddRow(kept_, columns / kPairBit, Staged(y, half_), lane_);
     } else if (p_.residual != nullptr) {
-      AddResidual(y);
+      AddResidual<false>(kept_, Staged(y, half_), lane_);
     }
   }
 
-  MSTPP_DEVICE void AddResidual(int y) {
-    const WeightRows identity = IdentityRows(lane_);
-    const unsigned char* from =
-        Residuals(y) + lower_ * Shape::kResidualBytes + half_ * Shape::kHalfBytes + lane_ * 8;
-    MSTPP_UNROLL
-    for (int n = 0; n < kTiles; ++n) {
-      const uint2 x = *reinterpret_cast<const uint2*>(from + n * 256);
-      Multiply(kept_[n], identity, HalfPair{x.x}, HalfPair{x.y}, kept_[n]);
-    }
-  }
-
-  // Where step y leaves a warp's pixels of its row, sixteen after sixteen, for the next.
+  // Where the residual of a warp's row is; or where step y leaves its pixels, sixteen after
+  // sixteen, for the next.
   MSTPP_DEVICE unsigned char* Staged(int y, int half) const {
     return Residuals(y) + lower_ * Shape::kResidualBytes + half * Shape::kHalfBytes;
   }
@@ -234,11 +220,7 @@ class WarpgroupConv3x3 {
       auto* to = static_cast<unsigned char*>(p_.y) + store_;
       MSTPP_UNROLL
       for (int n = 0; n < kTiles; ++n) {
-        HalfPair first, second;
-        TurnToPixels(kept_[n], first, second);
-        if (inside && (columns_ & kStoreBit << n)) {
-          *reinterpret_cast<uint2*>(to + n * 8 * kPixelBytes) = make_uint2(first.bits, second.bits);
-        }
+        StorePixel(to + n * 8 * kPixelBytes, kept_[n], inside && (columns_ & kStoreBit << n) != 0);
       }
       store_ += 2 * place_.row_bytes;
     }

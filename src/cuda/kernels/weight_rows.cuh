@@ -50,4 +50,16 @@ MSTPP_DEVICE void TurnRestsToPixels(const float (&d)[4], HalfPair& first, HalfPa
   TurnToPixels(rest, first, second);
 }
 
+// Stores those of the lane's pixel, or their rests, if it is `inside`.
+MSTPP_DEVICE void StorePixel(unsigned char* to, const float (&d)[4], bool inside) {
+  HalfPair first, second;
+  TurnToPixels(d, first, second);
+  if (inside) *reinterpret_cast<uint2*>(to) = make_uint2(first.bits, second.bits);
+}
+MSTPP_DEVICE void StorePixelRests(unsigned char* to, const float (&d)[4], bool inside) {
+  HalfPair first, second;
+  TurnRestsToPixels(d, first, second);
+  if (inside) *reinterpret_cast<uint2*>(to) = make_uint2(first.bits, second.bits);
+}
+
 }  // namespace mstpp::cuda
