@@ -8,6 +8,7 @@
 
 #include "cuda/kernels/feed_forward.cuh"
 #include "cuda/kernels/warpgroup_feed_forward.cuh"
+#include "cuda/kernels/warpgroup_strip_feed_forward.cuh"
 #include "cuda_kernels_testing.h"
 
 namespace mstpp::cuda::kernels_testing {
@@ -136,8 +137,13 @@ std::vector<Image> RunFeedForward(const std::vector<Image>& x, const std::vector
                       .images = images,
                       .rests = d_bytes.size()};
   Emulator::Instance().Launch(p.strips * p.segments * images, Shape::kWarps * 32,
-                              Shape::kSharedBytes,
-                              [&] { FeedForward<C, P, kMaps, kProducts>(p).Run(); });
+                              Shape::kSharedBytes, [&] {
+                                if constexpr (Shape::kWarpgroup) {
+                                  WarpgroupStripFeedForward(p).Run();
+                                } else {
+                                  FeedForward<C, P, kMaps>(p).Run();
+                                }
+                              });
   std::vector<Image> got = x;
   M::Load(out, kMaps, got);
   return got;

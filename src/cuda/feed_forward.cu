@@ -13,7 +13,11 @@ bool StartsEarly(int images, const DeviceInfo& gpu) {
 template <int C, int P, int kBlocks, Maps kMaps, Products kProducts>
 __global__ void __launch_bounds__(FeedForwardShape<C, P, kMaps>::kWarps * 32, kBlocks)
     FeedForwardKernel(const __grid_constant__ FeedForwardParams params) {
-  FeedForward<C, P, kMaps, kProducts>(params).Run();
+  if constexpr (kProducts == Products::kWarpgroup) {
+    WarpgroupStripFeedForward(params).Run();
+  } else {
+    FeedForward<C, P, kMaps>(params).Run();
+  }
 }
 
 template <int C, int P, int kBlocks, Maps kMaps, Products kProducts = Products::kWarps>

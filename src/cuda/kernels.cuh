@@ -13,6 +13,7 @@
 #include "cuda/kernels/warpgroup_conv3x3.cuh"
 #include "cuda/kernels/warpgroup_downsample.cuh"
 #include "cuda/kernels/warpgroup_feed_forward.cuh"
+#include "cuda/kernels/warpgroup_strip_feed_forward.cuh"
 #include "cuda/kernels/warpgroup_upsample_fuse.cuh"
 #include "cuda/launch.cuh"
 

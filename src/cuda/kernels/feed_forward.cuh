@@ -13,13 +13,6 @@
 // is the same slice of x1 that this warp has computed two rows ahead, so x1 for the residual waits
 // where no other warp looks.
 //
-// With Products::kWarpgroup, for 32 channels on GPUs that have products of warpgroups (hopper.cuh),
-// the block's four warps multiply by M and by W2 as one warpgroup. Each warp leaves its hidden
-// channels of two rows in shared memory; behind the pair's one barrier they are multiplied by W2, a
-// product of 64 pixels. Each warp's sixteen are those of its slice, so it gets their sums over all
-// hidden channels and has their x1. x and d, which only their own warp reads, are waited for by the
-// warp itself.
-//
 // x1 of split maps is split for the residual, and LN takes it rounded. What the warps' parts add to
 // it is exact to the rests' digits (AddToSplit).
 //
@@ -99,17 +92,18 @@ struct FeedForwardShape {
   static constexpr int kSharedBytes = kMoments + (kGroups > 1 ? kWarps * 8 * 16 : 0);
 };
 
-template <int C, int P, Maps kMaps, Products kProducts = Products::kWarps>
-class FeedForward {
+// What either form has: where a block is, x1 and LN(x1) of its rows, and their hidden channels up
+// to the second product.
+template <int C, int P, Maps kMaps, Products kProducts>
+class FeedForwardRows {
+ protected:
   using Shape = FeedForwardShape<C, P, kMaps, kProducts>;
   using Dw = typename Shape::Dw;
   static constexpr int kGroups = Shape::kGroups;
   static constexpr int kWarps = Shape::kWarps;
-  static constexpr bool kWarpgroup = Shape::kWarpgroup;
   static constexpr int kElement = 2;
 
- public:
-  MSTPP_DEVICE explicit FeedForward(const FeedForwardParams& p)
+  MSTPP_DEVICE explicit FeedForwardRows(const FeedForwardParams& p)
       : p_(p),
         shared_(SharedMemory()),
         lane_(threadIdx.x & 31),
@@ -131,19 +125,6 @@ class FeedForward {
     fetch_end_ = in_columns_ ? p.height : 0;
   }
 
-  MSTPP_DEVICE void Run() {
-    MSTPP_NO_UNROLL
-    for (int pass = 0; pass < Shape::kPasses; ++pass) {
-      if (ends_.first || ends_.last) {
-        Pass<true>(pass);
-      } else {
-        Pass<false>(pass);
-      }
-      __syncthreads();
-    }
-  }
-
- private:
   // Starts the copy of M.
   MSTPP_DEVICE void LoadMatrix() const {
     const auto* matrix = static_cast<const unsigned char*>(p_.matrix) +
@@ -154,11 +135,11 @@ class FeedForward {
   }
 
   // x1 of row y.
-  MSTPP_DEVICE unsigned char* Base(int y) const {
+  MSTPP_DEVICE unsigned char* X1(int y) const {
     return shared_ + Shape::kBase + ((y + 1) & (Shape::kBaseRows - 1)) * Shape::kRow;
   }
-  MSTPP_DEVICE unsigned char* BaseRests(int y) const {
-    return Base(y) + (Shape::kBaseRests - Shape::kBase);
+  MSTPP_DEVICE unsigned char* X1Rests(int y) const {
+    return X1(y) + (Shape::kBaseRests - Shape::kBase);
   }
 
   // Starts the copy of this warp's slice of x and d in the next two rows, y and y + 1.
@@ -225,37 +206,16 @@ class FeedForward {
     }
   }
 
-  // x1 of this warp's slice in the two rows fetched last, and its moments. x1's rests take the
-  // place of x's, which nobody else reads.
-  MSTPP_DEVICE Moments Attend(HalfVec (&rows)[2]) {
-    float x1[4][4];
-    const RowsLoader loader(lane_, Shape::kRow);
-    const auto load = [&](int source, int slice) {
-      return loader.Load(shared_ + source + slice * kWarpVecBytes);
-    };
-    if constexpr (kWarpgroup) {
-      const Rows x = load(Shape::kX, warp_);
-      MultiplyByWarpgroup(x1, x);
-      AddWide(x1, x, lane_);
-    } else {
-      MSTPP_UNROLL
-      for (int k = 0; k < kGroups; ++k) {
-        const Rows x = load(Shape::kX, k * P + pixel_);
-        MSTPP_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const HalfVec m =
-              LoadWarpVec(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
-          if (k == 0) {
-            MultiplyWide<true>(x1[j], x, m);
-          } else {
-            MultiplyWide<false>(x1[j], x, m);
-          }
-        }
-      }
-      AddWide(x1, load(Shape::kX, warp_), lane_);
-    }
-    if constexpr (Shape::kSplit) AddWide(x1, load(Shape::kXRests, warp_), lane_);
-    AddWide(x1, load(Shape::kD, warp_), lane_);
+  // A slice of the two rows fetched last, of x, d or x's rests.
+  MSTPP_DEVICE Rows LoadSlice(int source, int slice) const {
+    return RowsLoader(lane_, Shape::kRow).Load(shared_ + source + slice * kWarpVecBytes);
+  }
+
+  // Adds what is missing of x1 of this warp's slice, which is X M' + x so far; gives x1 in halves,
+  // and its moments. x1's rests take the place of x's, which nobody else reads.
+  MSTPP_DEVICE Moments Complete(float (&x1)[4][4], HalfVec (&rows)[2]) const {
+    if constexpr (Shape::kSplit) AddWide(x1, LoadSlice(Shape::kXRests, warp_), lane_);
+    AddWide(x1, LoadSlice(Shape::kD, warp_), lane_);
     Narrow(x1, rows[0], rows[1]);
     if constexpr (Shape::kSplit) {
       SubtractWide(x1, rows[0], rows[1], lane_);
@@ -270,20 +230,6 @@ class FeedForward {
     return moments;
   }
 
-  // X M' of this warp's slice.
-  MSTPP_DEVICE void MultiplyByWarpgroup(float (&product)[4][4], const Rows& x) const {
-    uint32_t a[2][4];
-    MSTPP_UNROLL
-    for (int s = 0; s < 2; ++s) {
-      MSTPP_UNROLL
-      for (int i = 0; i < 4; ++i) a[s][i] = x.a[s][i].bits;
-    }
-    float d[4][4];  // by way of which ptxas orders all else with fewer stalls (lab/cuda/stalls.py)
-    MultiplyRows<C, true>(d, a, shared_ + Shape::kMatrix);
-    MSTPP_UNROLL
-    for (int i = 0; i < 16; ++i) product[i / 4][i % 4] = d[i / 4][i % 4];
-  }
-
   // x1 over its standard deviation, of this warp's slice in the rows y and y + 1, for all warps;
   // that the mean is taken off is in W1'. The last channel, which says whether the pixel is inside,
   // stays as it is. Also keeps x1 itself.
@@ -292,10 +238,10 @@ class FeedForward {
     const bool has_last = group_ == kGroups - 1 && (lane_ & 3) == 3;
     MSTPP_UNROLL
     for (int r = 0; r < 2; ++r) {
-      StoreBlocks(Base(y + r) + warp_ * kWarpVecBytes, lane_, rows[r]);
+      StoreBlocks(X1(y + r) + warp_ * kWarpVecBytes, lane_, rows[r]);
       if constexpr (Shape::kSplit) {
         const int slice = warp_ * kWarpVecBytes + PieceOffset(lane_);
-        StoreVec(BaseRests(y + r) + slice,
+        StoreVec(X1Rests(y + r) + slice,
                  LoadVec(shared_ + Shape::kXRests + r * Shape::kRow + slice));
       }
       const float scale = NormScale(moments.sum[r], moments.squares[r], p_.reciprocal_channels);
@@ -341,11 +287,11 @@ class FeedForward {
     return (warp_ * Shape::kSharedWeight2 + k - Shape::kOwnWeight2) * 4 + j;
   }
 
-  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers and, unless `warming`,
-  // leaves this warp's part of the outputs of the row above in shared memory; or, for a warpgroup,
-  // its hidden channels of that row.
+  // Takes row `row` of pair `pair` of LN(x1) through the hidden layers; gives this warp's hidden
+  // channels of the row above.
   template <bool kEnds>
-  MSTPP_DEVICE void Hidden(int pair, int row, bool warming, const Weights& w, Dw& depthwise) {
+  MSTPP_DEVICE void Hidden(int pair, int row, const Weights& w, Dw& depthwise,
+                           HalfPair (&above)[4][P]) const {
     const unsigned char* normed = shared_ + Shape::kNormed + (pair * 2 + row) * Shape::kRow;
     const RowsLoader loader(lane_, kPixelStep<P> * kWarpVecBytes);
     HalfPair hidden[4][P];
@@ -363,7 +309,6 @@ class FeedForward {
       }
     }
     // Pairs one after the other, a step apart: while GELU has one the tensor cores have the next.
-    HalfPair above[4][P];
     const StripEnds ends = kEnds ? ends_ : StripEnds{};
     MSTPP_UNROLL
     for (int j = 0; j < 6; ++j) {
@@ -373,26 +318,79 @@ class FeedForward {
       Gelu(above[j - 2]);
       Dw::ToPixels(above[j - 2]);
     }
-    if (warming) return;
-    if constexpr (kWarpgroup) {
-      LeaveHidden(pair, row, above);
-    } else {
-      LeavePart(row, above, w);
+  }
+
+  // Loads a pass's weights and begins to fetch its first rows.
+  MSTPP_DEVICE void Begin(int pass, Weights& weights, Dw& depthwise) {
+    const int y = row_begin_ - 1;
+    // Of this lane's pixel, in bytes: in row y, which is fetched next, and in the row above.
+    fetch_ = ((y * p_.width + column_) * C + 32 * group_ + 8 * (lane_ & 3)) * kElement;
+    store_ = fetch_ - pitch_;
+    LoadWeights(pass, weights);
+    depthwise.Load(p_.depthwise, pass * kWarps + warp_, lane_);
+    if (pass == 0) {
+      WaitForPrevious();
+      LoadMatrix();
+    }
+    Fetch(y);
+  }
+
+  const FeedForwardParams& p_;
+  unsigned char* shared_;
+  int lane_, warp_, pixel_, group_, image_, row_begin_, row_end_, column_;
+  StripEnds ends_;
+  bool in_columns_, stores_;
+  int fetch_end_;              // the rows above it, if not negative, are inside
+  int pitch_, fetch_, store_;  // of an image, which has less than 2^31 bytes
+  size_t image_bytes_;         // before it
+};
+
+template <int C, int P, Maps kMaps>
+class FeedForward : FeedForwardRows<C, P, kMaps, Products::kWarps> {
+  using Base = FeedForwardRows<C, P, kMaps, Products::kWarps>;
+  using Base::ends_, Base::image_bytes_, Base::X1, Base::X1Rests, Base::LoadSlice;
+  using Base::kGroups, Base::kWarps;
+  using Base::p_, Base::shared_, Base::lane_, Base::warp_, Base::pixel_, Base::group_;
+  using Base::row_begin_, Base::row_end_, Base::stores_, Base::store_, Base::pitch_;
+  using typename Base::Dw, typename Base::Moments, typename Base::Shape, typename Base::Weights;
+
+ public:
+  MSTPP_DEVICE explicit FeedForward(const FeedForwardParams& p) : Base(p) {}
+
+  MSTPP_DEVICE void Run() {
+    MSTPP_NO_UNROLL
+    for (int pass = 0; pass < Shape::kPasses; ++pass) {
+      if (ends_.first || ends_.last) {
+        Pass<true>(pass);
+      } else {
+        Pass<false>(pass);
+      }
+      __syncthreads();
     }
   }
-  // As a warpgroup's first factor: pixels i of the lanes are its rows 16 i + 8 row and on, this
-  // warp's channels half a panel, in the order of Packer::VecBricks.
-  MSTPP_DEVICE void LeaveHidden(int pair, int row, const HalfPair (&hidden)[4][P]) const {
-    const int pixel = lane_ & 7, chunk = warp_ % 2 * 4 + (lane_ >> 3);
-    unsigned char* to = shared_ + Shape::kParts + pair * Shape::kFactorBytes +
-                        warp_ / 2 * Shape::kPanelBytes + (8 * row + pixel) * 128 +
-                        (chunk ^ pixel) * 16;
+
+ private:
+  // x1 of this warp's slice in the two rows fetched last, and its moments.
+  MSTPP_DEVICE Moments Attend(HalfVec (&rows)[2]) const {
+    float x1[4][4];
     MSTPP_UNROLL
-    for (int i = 0; i < P; ++i) {
-      StoreMatrices(to + i * 16 * 128,
-                    {hidden[0][i].bits, hidden[1][i].bits, hidden[2][i].bits, hidden[3][i].bits});
+    for (int k = 0; k < kGroups; ++k) {
+      const Rows x = LoadSlice(Shape::kX, k * P + pixel_);
+      MSTPP_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const HalfVec m =
+            LoadWarpVec(shared_ + Shape::kMatrix, (group_ * kGroups + k) * 4 + j, lane_);
+        if (k == 0) {
+          MultiplyWide<true>(x1[j], x, m);
+        } else {
+          MultiplyWide<false>(x1[j], x, m);
+        }
+      }
     }
+    AddWide(x1, LoadSlice(Shape::kX, warp_), lane_);
+    return this->Complete(x1, rows);
   }
+
   // This warp's part of W2's sums.
   MSTPP_DEVICE void LeavePart(int row, const HalfPair (&hidden)[4][P], const Weights& w) const {
     Rows x[kPixelStep<P>];
@@ -414,7 +412,7 @@ class FeedForward {
         if (k < Shape::kOwnWeight2) {
           second[j] = w.second[k][j];
         } else {
-          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, Weight2Tile(k, j), lane_);
+          second[j] = LoadWarpVec(shared_ + Shape::kWeight2, this->Weight2Tile(k, j), lane_);
         }
       }
       HalfPair part[4][P];
@@ -445,9 +443,9 @@ class FeedForward {
       }
     }
     unsigned char* out = static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + row * pitch_;
-    HalfVec sum = LoadVec(pass == 0 ? Base(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
+    HalfVec sum = LoadVec(pass == 0 ? X1(y) + warp_ * kWarpVecBytes + PieceOffset(lane_) : out);
     if constexpr (Shape::kSplit) {
-      HalfVec rest = LoadVec(pass == 0 ? BaseRests(y) + warp_ * kWarpVecBytes + PieceOffset(lane_)
+      HalfVec rest = LoadVec(pass == 0 ? X1Rests(y) + warp_ * kWarpVecBytes + PieceOffset(lane_)
                                        : out + p_.rests);
       MSTPP_UNROLL
       for (int j = 0; j < 4; ++j) AddToSplit(sum.pair[j], rest.pair[j], part[0].pair[j]);
@@ -459,102 +457,49 @@ class FeedForward {
     StoreVec(out, sum);
   }
 
-  // The same of the output rows y and y + 1 by a warpgroup: W2 of what all warps have left of pair
-  // `pair`.
-  MSTPP_DEVICE void FinishPair(int y, int pair) {
-    float sum[4][4];
-    BeginRows<C, true, Shape::kHidden / 16>(sum,
-                                            shared_ + Shape::kParts + pair * Shape::kFactorBytes,
-                                            Shape::kPanelBytes, shared_ + Shape::kWeight2);
-    HalfVec out[2];
-    MSTPP_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      out[r] = LoadVec(Base(y + r) + warp_ * kWarpVecBytes + PieceOffset(lane_));
-    }
-    AwaitRows<0>(sum);
-    MSTPP_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      if (!stores_ || y + r < row_begin_ || y + r >= row_end_) continue;
-      MSTPP_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        HalfPair part;
-        Set(part, sum[j][2 * r], sum[j][2 * r + 1]);
-        out[r].pair[j] = Add(out[r].pair[j], part);
-      }
-      StoreVec(static_cast<unsigned char*>(p_.out) + image_bytes_ + store_ + r * pitch_, out[r]);
-    }
-  }
-
   // kEnds: the strip is the image's first or last.
   template <bool kEnds>
   MSTPP_DEVICE void Pass(int pass) {
-    int y = row_begin_ - 1;
-    // Of this lane's pixel, in bytes: in row y, which is fetched next, and in the row above.
-    fetch_ = ((y * p_.width + column_) * C + 32 * group_ + 8 * (lane_ & 3)) * kElement;
-    store_ = fetch_ - pitch_;
     Weights weights;
-    LoadWeights(pass, weights);
     Dw depthwise;
-    depthwise.Load(p_.depthwise, pass * kWarps + warp_, lane_);
-    if (pass == 0) {
-      WaitForPrevious();
-      LoadMatrix();
-    }
-    Fetch(y);
+    this->Begin(pass, weights, depthwise);
     CopyWait<0>();
-    if constexpr (kWarpgroup) OrderCopies();  // M and W2
     __syncthreads();
+    int y = row_begin_ - 1;
     HalfVec rows[2];
     Moments moments = Attend(rows);
     __syncthreads();
-    Normalise(rows, moments, y, 0);
-    Fetch(y + 2);
+    this->Normalise(rows, moments, y, 0);
+    this->Fetch(y + 2);
     __syncthreads();
 
+    const auto hidden = [&](int pair, int row, bool warming) {
+      HalfPair above[4][P];
+      this->template Hidden<kEnds>(pair, row, weights, depthwise, above);
+      if (!warming) LeavePart(row, above, weights);
+    };
     MSTPP_NO_UNROLL
     for (int pair = 0; y <= row_end_; y += 2, pair ^= 1) {
       const bool warming = y < row_begin_, more = y + 2 <= row_end_;
-      Hidden<kEnds>(pair, 0, warming, weights, depthwise);
-      if constexpr (kWarpgroup) {  // x and d are this warp's alone
-        CopyWait<0>();
-        __syncwarp();
-      } else if (warming) {  // the first time: see the loop's end
+      hidden(pair, 0, warming);
+      if (warming) {  // the first time: see the loop's end
         CopyWait<0>();
         __syncthreads();
       }
       if (more) moments = Attend(rows);
-      if constexpr (kWarpgroup) {
-        __syncwarp();
-      } else {
-        __syncthreads();
-        Finish(y - 1, 0, pass);
-      }
+      __syncthreads();
+      Finish(y - 1, 0, pass);
       if (more) {
-        Normalise(rows, moments, y + 2, pair ^ 1);
-        Fetch(y + 4);
+        this->Normalise(rows, moments, y + 2, pair ^ 1);
+        this->Fetch(y + 4);
       }
-      Hidden<kEnds>(pair, 1, warming, weights, depthwise);
-      if constexpr (kWarpgroup) {
-        OrderCopies();
-        __syncthreads();
-        if (!warming) FinishPair(y - 1, pair);
-      } else {
-        CopyWait<0>();
-        __syncthreads();
-        Finish(y, 1, pass);
-      }
+      hidden(pair, 1, warming);
+      CopyWait<0>();
+      __syncthreads();
+      Finish(y, 1, pass);
       store_ += 2 * pitch_;
     }
   }
-
-  const FeedForwardParams& p_;
-  unsigned char* shared_;
-  int lane_, warp_, pixel_, group_, image_, row_begin_, row_end_, column_;
-  StripEnds ends_;
-  bool in_columns_, stores_;
-  int fetch_end_;              // the rows above it, if not negative, are inside
-  int pitch_, fetch_, store_;  // of an image, which has less than 2^31 bytes
-  size_t image_bytes_;         // before it
 };
 
 }  // namespace mstpp::cuda
