@@ -132,8 +132,13 @@ class DownsampleRows {
     }
     CopyWait<2>();
   }
-  // After the last step.
-  MSTPP_DEVICE void End() {
+  // Behind that barrier: step<kHere, kBelow>(r) of all pairs, and what is left to do.
+  template <class F>
+  MSTPP_DEVICE void Walk(const F& step) {
+    step.template operator()<false, true>(row_begin_ - 1);
+    MSTPP_NO_UNROLL
+    for (int r = row_begin_; r < row_end_ - 1; ++r) step.template operator()<true, true>(r);
+    step.template operator()<true, false>(row_end_ - 1);
     if constexpr (kGroups > 1 || kGram) __syncthreads();
     AddRow(row_end_ - 2);
     Finish(row_end_ - 1);
@@ -276,7 +281,7 @@ class Downsample : DownsampleRows<C, kMaps, kGram, Products::kWarps> {
   using Base = DownsampleRows<C, kMaps, kGram, Products::kWarps>;
   using Shape = typename Base::Shape;
   using Base::kTiles, Base::kKept, Base::kRowBytes;
-  using Base::lane_, Base::group_, Base::row_begin_, Base::row_end_, Base::weight_, Base::below_;
+  using Base::lane_, Base::group_, Base::row_begin_, Base::weight_, Base::below_;
   using Base::Pair, Base::FetchUpper, Base::FetchLower, Base::Keep, Base::Finish, Base::AddRow;
 
  public:
@@ -286,11 +291,7 @@ class Downsample : DownsampleRows<C, kMaps, kGram, Products::kWarps> {
     this->Begin();
     __syncthreads();
     Load(row_begin_ - 1, 0);
-    Step<false, true>(row_begin_ - 1);
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
-    Step<true, false>(row_end_ - 1);
-    this->End();
+    this->Walk([&]<bool kHere, bool kBelow>(int r) { Step<kHere, kBelow>(r); });
   }
 
  private:

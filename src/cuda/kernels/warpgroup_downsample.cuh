@@ -16,7 +16,7 @@ template <int C, bool kGram = false>
 class WarpgroupDownsample : DownsampleRows<C, Maps::kHalf, kGram, Products::kWarpgroup> {
   using Base = DownsampleRows<C, Maps::kHalf, kGram, Products::kWarpgroup>;
   using Shape = typename Base::Shape;
-  using Base::group_, Base::row_begin_, Base::row_end_, Base::weight_, Base::below_;
+  using Base::group_, Base::weight_, Base::below_;
   using Base::kGroups, Base::kTiles, Base::kKept, Base::kRowBytes;
   using Base::Pair, Base::FetchUpper, Base::FetchLower, Base::Keep, Base::Finish, Base::AddRow;
 
@@ -27,11 +27,7 @@ class WarpgroupDownsample : DownsampleRows<C, Maps::kHalf, kGram, Products::kWar
     this->Begin();
     OrderCopies();
     __syncthreads();
-    Step<false, true>(row_begin_ - 1);
-    MSTPP_NO_UNROLL
-    for (int r = row_begin_; r < row_end_ - 1; ++r) Step<true, true>(r);
-    Step<true, false>(row_end_ - 1);
-    this->End();
+    this->Walk([&]<bool kHere, bool kBelow>(int r) { Step<kHere, kBelow>(r); });
   }
 
  private:
